@@ -1,0 +1,68 @@
+"""What a backend has to offer, and what travels with every call to one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult
+from adapters.errors import InvalidRequest
+
+EventStream = AsyncIterator[list[ChatEvent]]
+"""Events in the batches in which they arrived: what came in one read goes out in one write."""
+
+
+class Call:
+    """One request's way through the relay: its limits, and what its caller is told beside the answer.
+
+    `deadline` is on the clock of `time.monotonic()`; `changes` and `upstream` are those of the backend
+    that is answering now.
+    """
+
+    __slots__ = ("affinity", "changes", "deadline", "id", "strict", "upstream", "upstream_seconds")
+
+    def __init__(self, id: str, *, deadline: float = float("inf"), strict: bool = False) -> None:
+        self.id = id
+        self.deadline = deadline
+        self.strict = strict
+        self.affinity: str | None = None
+        self.upstream: str | None = None
+        self.changes: tuple[Change, ...] = ()
+        self.upstream_seconds = 0.0
+
+    def accept(self, upstream: str, changes: Sequence[Change]) -> None:
+        """Note who is about to answer and what had to be changed for it.
+
+        Raises InvalidRequest in strict mode if any of the changes can alter the answer.
+        """
+        self.upstream = upstream
+        self.changes = tuple(dict.fromkeys(changes))
+        listed = [change for change in self.changes if change.kind != "ignored"]
+        if self.strict and listed:
+            names = ", ".join(map(str, listed))
+            raise InvalidRequest(
+                f"Strict mode: this model cannot take the request as it is ({names}).",
+                param=listed[0].field,
+                code="unsupported_parameter" if listed[0].kind != "clamped" else "invalid_value",
+            )
+
+    def remaining(self) -> float:
+        """Seconds left for this request."""
+        return self.deadline - time.monotonic()
+
+
+class ChatAdapter(Protocol):
+    """Answers chats; one instance serves all requests.
+
+    Both raise RelayError. Entering `stream_chat` means that the upstream accepted the request;
+    nothing has reached the client by then.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def chat(self, request: ChatRequest, call: Call) -> ChatResult: ...
+
+    def stream_chat(self, request: ChatRequest, call: Call) -> AbstractAsyncContextManager[EventStream]: ...
