@@ -1,0 +1,73 @@
+"""Reasoning that a model writes into its text, told apart from the answer.
+
+DeepSeek R1 and its like open their text with `<think>` and close the thought with `</think>`.
+"""
+
+from __future__ import annotations
+
+from adapters.canonical import Delta
+
+OPEN, CLOSE = "<think>", "</think>"
+
+
+class ThinkSplitter:
+    """Text, cut anywhere, to deltas of reasoning and of text. Only a thought at the very start counts."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._state = self._at_start
+
+    def feed(self, text: str) -> list[Delta]:
+        return self._state(text)
+
+    def close(self) -> list[Delta]:
+        """What was kept back because it might have been the beginning of a tag."""
+        held, self._held = self._held, ""
+        if not held:
+            return []
+        return [Delta(reasoning=held) if self._state == self._inside else Delta(text=held)]
+
+    def _at_start(self, text: str) -> list[Delta]:
+        self._held += text
+        stripped = self._held.lstrip()
+        if len(stripped) < len(OPEN) and OPEN.startswith(stripped):
+            return []
+        held, self._held = self._held, ""
+        if stripped.startswith(OPEN):
+            self._state = self._inside
+            return self._inside(stripped[len(OPEN) :].lstrip("\n"))
+        self._state = self._after
+        return [Delta(text=held)]
+
+    def _inside(self, text: str) -> list[Delta]:
+        thought, tag, answer = (self._held + text).partition(CLOSE)
+        if tag:
+            self._held = ""
+            self._state = self._between
+            return [*_reasoning(thought), *self._between(answer)]
+        keep = overlap(thought, CLOSE)
+        self._held = thought[len(thought) - keep :]
+        return _reasoning(thought[: len(thought) - keep])
+
+    def _between(self, text: str) -> list[Delta]:
+        """The blank lines that set the answer off from the thought belong to neither."""
+        text = text.lstrip("\n")
+        if not text:
+            return []
+        self._state = self._after
+        return [Delta(text=text)]
+
+    def _after(self, text: str) -> list[Delta]:
+        return [Delta(text=text)] if text else []
+
+
+def _reasoning(text: str) -> list[Delta]:
+    return [Delta(reasoning=text)] if text else []
+
+
+def overlap(text: str, marker: str) -> int:
+    """How many characters at the end of `text` may be the beginning of `marker`."""
+    for length in range(min(len(marker) - 1, len(text)), 0, -1):
+        if marker.startswith(text[-length:]):
+            return length
+    return 0

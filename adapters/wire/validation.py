@@ -1,0 +1,121 @@
+"""Typed decoding whose complaints name the field, in the words that OpenAI's API uses."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+from adapters.errors import InvalidRequest
+from adapters.wire import json_text
+
+T = TypeVar("T")
+
+# msgspec's texts, 0.18 to 0.22: "<what> - at `$.path`"; the path is missing for the value itself.
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.S)
+_EXPECTED = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+)`")
+_MISSING = re.compile(r"Object missing required field `(?P<name>.+)`")
+
+_WORDS = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "int | float": "a number",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+    "null": "null",
+}
+
+
+def decode(body: bytes, decoder: msgspec.json.Decoder[T], type_: type[T]) -> T:
+    """The body as `type_`. Raises InvalidRequest with the path of the first field at fault."""
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as exc:
+        raise _complaint(str(exc)) from None
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    return convert(_loads(body), type_)
+
+
+def convert(value: Any, type_: type[T]) -> T:
+    """A decoded JSON value as `type_`. Raises InvalidRequest."""
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as exc:
+        raise _complaint(str(exc)) from None
+    except RecursionError:
+        raise _not_json("nested too deeply") from None
+
+
+def _loads(body: bytes) -> Any:
+    if not body.strip():
+        raise _not_json("the body is empty")
+    try:
+        return json_text.loads(body)
+    except json_text.NotJson as exc:
+        raise _not_json(str(exc)) from None
+
+
+def _not_json(reason: str) -> InvalidRequest:
+    return InvalidRequest(f"We could not parse the JSON body of your request ({reason}).", code="invalid_json")
+
+
+def _complaint(text: str) -> InvalidRequest:
+    match = _AT.match(text)
+    what, path = (match["what"], (match["path"] or "").removeprefix(".")) if match else (text, "")
+    if missing := _MISSING.match(what):
+        param = f"{path}.{missing['name']}" if path else missing["name"]
+        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    subject = f"Invalid type for '{path}'" if path else "Invalid body"
+    if expected := _EXPECTED.match(what):
+        wanted, got = _in_words(expected["expected"]), _in_words(expected["got"])
+        return InvalidRequest(
+            f"{subject}: expected {wanted}, but got {got} instead.", param=path or None, code="invalid_type"
+        )
+    return InvalidRequest(f"Invalid value for '{path}': {what[:200]}.", param=path or None)
+
+
+def _in_words(types: str) -> str:
+    names = [name for name in types.split(" | ") if name != "null"] or ["null"]
+    words = dict.fromkeys(_WORDS.get(name, name) for name in names if not (name == "int" and "float" in names))
+    return " or ".join(words)
+
+
+def in_range(value: float | None, param: str, low: float, high: float) -> float | None:
+    """`value` if it lies within the bounds, both included. Raises InvalidRequest."""
+    if value is None or low <= value <= high:
+        return value
+    bound, word = (low, "minimum") if value < low else (high, "maximum")
+    side = "below" if value < low else "above"
+    raise InvalidRequest(
+        f"Invalid '{param}': decimal {side} {word} value. Expected a value {'>=' if value < low else '<='} {bound:g}, "
+        f"but got {value:g} instead.",
+        param=param,
+        code=f"decimal_{side}_{'min' if value < low else 'max'}_value",
+    )
+
+
+def whole(value: float | None, param: str, low: int, high: int) -> int | None:
+    """`value` as an integer between the bounds; `10.0` is one. Raises InvalidRequest."""
+    if value is None:
+        return None
+    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+        raise InvalidRequest(
+            f"Invalid type for '{param}': expected an integer, but got a decimal number instead.",
+            param=param,
+            code="invalid_type",
+        )
+    number = int(value)
+    if low <= number <= high:
+        return number
+    side, bound, sign = ("below", low, ">=") if number < low else ("above", high, "<=")
+    raise InvalidRequest(
+        f"Invalid '{param}': integer {side} {'minimum' if number < low else 'maximum'} value. "
+        f"Expected a value {sign} {bound}, but got {str(number)[:40]} instead.",
+        param=param,
+        code=f"integer_{side}_{'min' if number < low else 'max'}_value",
+    )
