@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult
-from adapters.errors import InvalidRequest
+from adapters.errors import InvalidRequest, RelayError
 
 EventStream = AsyncIterator[list[ChatEvent]]
 """Events in the batches in which they arrived: what came in one read goes out in one write."""
@@ -17,17 +17,33 @@ EventStream = AsyncIterator[list[ChatEvent]]
 class Call:
     """One request's way through the relay: its limits, and what its caller is told beside the answer.
 
-    `deadline` is on the clock of `time.monotonic()`; `changes` and `upstream` are those of the backend
-    that is answering now.
+    `deadline` is on the clock of `time.monotonic()`; `stream_mode` is the caller's wish (`auto`, `native`,
+    `synthetic`), if it has one; `changes` and `upstream` are those of the backend that is answering now.
     """
 
-    __slots__ = ("affinity", "changes", "deadline", "id", "strict", "upstream", "upstream_seconds")
+    __slots__ = (
+        "affinity",
+        "changes",
+        "deadline",
+        "id",
+        "refusal",
+        "replaced",
+        "stream_mode",
+        "strict",
+        "upstream",
+        "upstream_seconds",
+    )
 
     def __init__(self, id: str, *, deadline: float = float("inf"), strict: bool = False) -> None:
         self.id = id
         self.deadline = deadline
         self.strict = strict
         self.affinity: str | None = None
+        self.stream_mode: str | None = None
+        self.refusal: RelayError | None = None
+        """What is wrong with the request before anybody has read its body."""
+        self.replaced: tuple[Change, ...] = ()
+        """Changes that the relay decided on before any backend was asked."""
         self.upstream: str | None = None
         self.changes: tuple[Change, ...] = ()
         self.upstream_seconds = 0.0
@@ -38,7 +54,7 @@ class Call:
         Raises InvalidRequest in strict mode if any of the changes can alter the answer.
         """
         self.upstream = upstream
-        self.changes = tuple(dict.fromkeys(changes))
+        self.changes = tuple(dict.fromkeys((*self.replaced, *changes)))
         listed = [change for change in self.changes if change.kind != "ignored"]
         if self.strict and listed:
             names = ", ".join(map(str, listed))

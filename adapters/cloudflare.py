@@ -174,9 +174,9 @@ class Cloudflare:
     @asynccontextmanager
     async def _post(self, model: Model, body: bytes, call: Call) -> AsyncIterator[httpx.Response]:
         patience = self._patience(call)
-        timeout = {"connect": min(self._timeouts.connect, patience)}
+        limits = {"connect": min(self._timeouts.connect, patience)}
         async with exchange(
-            self._transport, "POST", self._url(model.id), self._headers_for(call), body, timeout=timeout
+            self._transport, "POST", self._url(model.id), self._headers_for(call), body, limits=limits
         ) as response:
             if response.status_code != 200:
                 raise self._refusal(response, await read_body(response), model)
@@ -280,7 +280,8 @@ async def _one_batch(events: list[ChatEvent]) -> AsyncIterator[list[ChatEvent]]:
 
 
 def _is_event_stream(response: httpx.Response) -> bool:
-    return response.headers.get("content-type", "").startswith("text/event-stream")
+    media_type: str = response.headers.get("content-type", "")
+    return media_type.startswith("text/event-stream")
 
 
 def _late() -> RelayError:

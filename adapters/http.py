@@ -39,14 +39,14 @@ async def exchange(
     headers: httpx.Headers,
     body: bytes = b"",
     *,
-    timeout: dict[str, float] | None = None,
+    limits: dict[str, float] | None = None,
 ) -> AsyncIterator[httpx.Response]:
     """One call; leaving the block closes the response, which cancels what is still under way.
 
-    `timeout` is for the transport, in seconds: `connect`, `read`, `write`, `idle`.
+    `limits` are the transport's, in seconds: `connect`, `read`, `write`, `idle`.
     """
     request = httpx.Request(
-        method, url, headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": timeout or {}}
+        method, url, headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": limits or {}}
     )
     with foreign_errors():
         response = await transport.handle_async_request(request)

@@ -593,8 +593,9 @@ class ChatStreamEncoder:
     @staticmethod
     def _function_call(calls: Sequence[ToolCallDelta]) -> dict[str, str]:
         first = [call for call in calls if call.index == 0]
-        names = {"name": call.name for call in first if call.name is not None}
-        return {**names, "arguments": "".join(call.arguments for call in first)}
+        wire = {"arguments": "".join(call.arguments for call in first)}
+        name = next((call.name for call in first if call.name is not None), None)
+        return wire if name is None else {"name": name, **wire}
 
 
 def _size(delta: Delta) -> int:

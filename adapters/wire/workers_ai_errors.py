@@ -16,7 +16,8 @@ _REQUEST_ID = re.compile(r"\s*\([0-9a-f-]{6,40}\)\s*$")
 _CODE_IN_TEXT = re.compile(r"\b(\d{3,5})\b")
 
 _CONTEXT = re.compile(
-    r"maximum context length|context window|context length|context_length|prompt is too long|too many (?:input )?tokens",
+    r"maximum context length|context window|context length|context_length|prompt is too long"
+    r"|too many (?:input )?tokens",
     re.I,
 )
 _LIMIT = re.compile(r"maximum context length (?:of|is) (\d+)|context (?:window|length)[^\d]{0,40}\((\d+)\)", re.I)

@@ -1,0 +1,127 @@
+"""The simulator as a chat backend: a request becomes a `Plan`, and the plan is played."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from random import Random
+
+import msgspec
+
+from adapters.base import Call, EventStream
+from adapters.canonical import Change, ChatRequest, ChatResult
+from adapters.catalogue import CHAT_TASK, Catalogue, Model
+from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.simulator.draft import Draft, draft
+from adapters.simulator.pieces import Pacing, plan_of
+from adapters.simulator.plan import Plan, play, play_whole
+
+SIMULATOR_MODEL = Model(
+    id="relay/simulator",
+    task=CHAT_TASK,
+    status="listed",
+    context_window=131_072,
+    streaming=True,
+    function_calling=True,
+    reasoning=True,
+    vision=True,
+    lora=False,
+    async_queue=False,
+    partner=False,
+    beta=False,
+    requires_paid_plan=False,
+    reasoning_efforts=("none", "low", "medium", "high"),
+)
+
+
+class Simulator:
+    """A chat adapter that plays every chat model of the catalogue; the same request gets the same answer.
+
+    `pace` is the mean time in seconds between two pieces, 0 for no waiting at all; `first_delay` that
+    before the first. Retired models fail as they do at Cloudflare unless `allow_retired`.
+    """
+
+    name = "simulator"
+
+    def __init__(
+        self,
+        catalogue: Catalogue | Callable[[], Catalogue],
+        *,
+        allow_retired: bool = False,
+        pace: float = 0.015,
+        first_delay: float = 0.1,
+    ) -> None:
+        self._catalogue = catalogue if callable(catalogue) else lambda: catalogue
+        self._allow_retired = allow_retired
+        self._pacing = Pacing(first_delay if pace else 0.0, pace)
+
+    async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
+        return await play_whole(self._accept(request, call))
+
+    @asynccontextmanager
+    async def stream_chat(self, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
+        async with aclosing(play(self._accept(request, call))) as events:
+            yield events
+
+    def _accept(self, request: ChatRequest, call: Call) -> Plan:
+        """The answer to come. Raises RelayError for a request that gets none."""
+        model = self._model(request.model)
+        call.accept(self.name, _changes(request, model))
+        return plan_answer(request, model, self._pacing)
+
+    def _model(self, name: str) -> Model:
+        catalogue = self._catalogue()
+        model = catalogue.resolve(name)
+        if model.status == "unknown":
+            raise catalogue.not_found(name)
+        if not model.is_chat:
+            raise InvalidRequest(f"The model {model.id} is no chat model (its task is {model.task}).", param="model")
+        if model.is_retired and not self._allow_retired:
+            raise _deprecated(model, catalogue.successor(model))
+        return model
+
+
+def plan_answer(request: ChatRequest, model: Model, pacing: Pacing) -> Plan:
+    """What the simulator answers. Raises RelayError if the request asks for what cannot be."""
+    digest = _digest(request, model)
+    answer: Draft = draft(request, model, Random(digest))
+    # A source of its own: the answer must not depend on whether somebody looks at its probabilities.
+    return plan_of(answer, request, pacing, Random(f"{digest}:pieces"))
+
+
+def _digest(request: ChatRequest, model: Model) -> str:
+    """All of the request that shapes the answer: how it is delivered and where it is cut does not."""
+    shaping = (
+        model.id,
+        request.messages,
+        request.tools,
+        request.tool_choice,
+        request.response_format,
+        request.seed,
+    )
+    return hashlib.sha256(msgspec.json.encode(shaping)).hexdigest()
+
+
+def _changes(request: ChatRequest, model: Model) -> list[Change]:
+    unmet = {
+        "logit_bias": bool(request.logit_bias),
+        "lora": request.lora is not None,
+        "chat_template_kwargs": bool(request.chat_template_kwargs),
+        "reasoning_effort": request.reasoning_effort not in (None, "none") and not model.reasoning,
+    }
+    changes = [Change(field, "dropped") for field, dropped in unmet.items() if dropped]
+    changes += [Change(field, "dropped") for field in request.unsupported]
+    return changes + [Change(field, "ignored") for field in request.unknown]
+
+
+def _deprecated(model: Model, successor: str | None) -> RelayError:
+    """Cloudflare's words and number, seen in September 2026: HTTP 410, code 5028."""
+    when = f" was deprecated on {model.retired_on}." if model.retired_on else " was deprecated."
+    instead = f" Use {successor} instead." if successor else ""
+    return RelayError(
+        Fault.MODEL_NOT_FOUND,
+        f"Model has been deprecated: {model.id}{when}{instead}",
+        param="model",
+        upstream_code=5028,
+    )

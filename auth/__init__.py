@@ -1,0 +1,1 @@
+"""Who calls. Imports nothing of ours."""

@@ -1,0 +1,1 @@
+"""The server: routes, dispatch, streams, settings and the `relay` command."""

@@ -1,0 +1,181 @@
+"""The relay, assembled: every route, middleware and resource on one screen."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+
+import httpx
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
+
+from adapters.base import ChatAdapter
+from adapters.catalogue import Catalogue, load_snapshot
+from adapters.cloudflare import Account, Cloudflare, Timeouts
+from adapters.cloudflare_account import Access, check_models_permission
+from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
+from adapters.transport import open_transport
+from adapters.wire import openai_chat
+from auth.bearer import BearerAuth
+from auth.keys import StaticKeys
+from proxy.boundary import ErrorBoundary, router_error
+from proxy.chat import ChatEndpoint
+from proxy.dispatch import Dispatcher, Retries, Shelf, choose_adapter
+from proxy.drain import Drain
+from proxy.eventstream import KeepAlive
+from proxy.health import Health, Readiness
+from proxy.models import ModelDetail, ModelList
+from proxy.modes import Modes
+from proxy.refresh import keep_fresh
+from proxy.settings import Settings
+from proxy.stored_catalogue import StoredCatalogueError, read_catalogue
+from proxy.telemetry import Telemetry
+
+log = logging.getLogger("relay")
+
+VERSION = version("workers-ai-relay")
+PUBLIC = ("/healthz", "/readyz")
+_EXPOSED = (
+    "x-request-id",
+    "retry-after",
+    "x-should-retry",
+    "x-relay-upstream",
+    "x-relay-changes",
+    "server-timing",
+    *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
+)
+_PREFLIGHT_AGE = 86400  # seconds for which a browser may remember what it was allowed
+
+
+def create_app(
+    settings: Settings,
+    tokens: Iterable[str],
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    drain: Drain | None = None,
+    hop: str | None = None,
+    retries: Retries | None = None,
+) -> Starlette:
+    """Wire the relay. Does no I/O: sockets and files open in the lifespan.
+
+    `hop` marks our upstream calls; it is the same in every worker of one relay. `transport` and `retries`
+    take the place of what the settings would have built.
+    """
+    hop = hop or secrets.token_hex(8)
+    drain = drain or Drain()
+    transport = transport or open_transport(connect_timeout=settings.connect_timeout)
+    shelf = Shelf(_offered(load_snapshot(), settings))
+    backend = Dispatcher(
+        shelf,
+        choose_adapter(
+            _adapters(settings, transport, shelf, hop), settings.upstream, {SIMULATOR_MODEL.id: "simulator"}
+        ),
+        Modes(settings.stream, _by_id(settings, shelf.catalogue)),
+        retries=retries or Retries(settings.retries),
+        max_tokens=settings.max_tokens,
+    )
+    keep_alive = KeepAlive(settings.keepalive, settings.keepalive_form)
+    chat = ChatEndpoint(openai_chat, backend, drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
+    owner = "cloudflare" if settings.upstream == "cloudflare" else "relay-simulator"
+
+    async def check_upstream() -> None:
+        if settings.upstream == "cloudflare":
+            await check_models_permission(_access(settings, transport))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(transport.aclose)
+            _read_stored(shelf, settings)
+            if settings.upstream == "cloudflare":
+                tasks = await stack.enter_async_context(asyncio.TaskGroup())
+                refresh = tasks.create_task(
+                    keep_fresh(shelf, _access(settings, transport), settings.state_dir, lambda c: _offered(c, settings))
+                )
+                stack.callback(refresh.cancel)
+            yield
+
+    app = Starlette(
+        routes=[  # hottest first: matching is linear
+            Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/models", ModelList(shelf, owner), methods=["GET"]),
+            Route("/v1/models/{model:path}", ModelDetail(shelf, owner), methods=["GET"]),
+            Route("/healthz", Health(), methods=["GET"]),
+            Route("/readyz", Readiness(settings.state_dir, check_upstream, drain), methods=["GET"]),
+        ],
+        middleware=[
+            Middleware(
+                Telemetry, upstream=settings.upstream, strict=settings.strict, hop=hop, access=settings.access_log
+            ),
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(settings.cors_origins),
+                allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+                allow_headers=["*"],
+                expose_headers=list(_EXPOSED),
+                max_age=_PREFLIGHT_AGE,
+            ),
+            Middleware(ErrorBoundary),
+            Middleware(BearerAuth, StaticKeys(tokens).resolve, PUBLIC),
+        ],
+        exception_handlers={HTTPException: router_error},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _adapters(
+    settings: Settings, transport: httpx.AsyncBaseTransport, shelf: Shelf, hop: str
+) -> dict[str, ChatAdapter]:
+    adapters: dict[str, ChatAdapter] = {
+        "simulator": Simulator(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
+    }
+    if settings.account_id and settings.api_token:
+        account = Account(
+            account_id=settings.account_id,
+            api_token=settings.api_token,
+            base_url=settings.api_base_url,
+            gateway=settings.ai_gateway,
+            gateway_token=settings.ai_gateway_token,
+        )
+        timeouts = Timeouts(
+            connect=settings.connect_timeout, first_byte=settings.first_byte_timeout, idle=settings.idle_timeout
+        )
+        adapters["cloudflare"] = Cloudflare(
+            transport,
+            account,
+            model_of=shelf.model,
+            timeouts=timeouts,
+            hop=hop,
+            user_agent=f"workers-ai-relay/{VERSION}",
+        )
+    return adapters
+
+
+def _access(settings: Settings, transport: httpx.AsyncBaseTransport) -> Access:
+    return Access(transport, settings.api_base_url, settings.account_id or "", settings.api_token or "")
+
+
+def _offered(catalogue: Catalogue, settings: Settings) -> Catalogue:
+    """The catalogue with what is ours in it."""
+    return catalogue.with_models([SIMULATOR_MODEL]).with_aliases(settings.aliases)
+
+
+def _read_stored(shelf: Shelf, settings: Settings) -> None:
+    try:
+        shelf.catalogue = _offered(read_catalogue(settings.state_dir), settings)
+    except StoredCatalogueError as exc:
+        log.warning("%s; the shipped list of models is used", exc)
+
+
+def _by_id(settings: Settings, catalogue: Catalogue) -> dict[str, str]:
+    """The operator's stream modes by model id, whatever names the settings used."""
+    return {catalogue.resolve(name).id: mode for name, mode in settings.model_streams.items()}

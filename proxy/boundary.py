@@ -1,0 +1,111 @@
+"""Turns what is raised behind it into an answer; sits ahead of authentication and of the router."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adapters.base import Call
+from adapters.errors import RelayError
+from auth.errors import AuthError
+from proxy import problems
+from proxy.answers import ClientLeft, send_problem
+
+log = logging.getLogger("relay")
+
+_BAD_ESCAPE = b"%"
+_HEX = frozenset(b"0123456789abcdefABCDEF")
+
+
+class StreamBroken(Exception):
+    """An error has been sent in band: the connection has to close, so that nothing seems finished."""
+
+
+class ErrorBoundary:
+    """Answers expected errors in the caller's dialect; a bug becomes a 500, or a broken connection.
+
+    Starlette's own handlers sit inside the user's middleware and would miss what authentication raises.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        committed = False
+
+        async def watching_send(message: Message) -> None:
+            nonlocal committed
+            committed = True
+            await send(message)
+
+        call: Call = scope["state"]["call"]
+        try:
+            if call.refusal is not None:
+                raise call.refusal
+            _check_escapes(scope.get("raw_path", b""))
+            await self.app(scope, receive, watching_send)
+        except ClientLeft:
+            log.debug("client left, request %s", call.id)
+        except StreamBroken as exc:
+            if isinstance(exc.__cause__, Exception):
+                self._problem(exc.__cause__, scope, call)
+            raise
+        except Exception as exc:  # noqa: BLE001 - the one place where a bug becomes an answer, and is logged
+            problem = self._problem(exc, scope, call)
+            if committed:
+                raise StreamBroken from None
+            await send_problem(send, problem)
+
+    @staticmethod
+    def _problem(exc: Exception, scope: Scope, call: Call) -> problems.Problem:
+        match exc:
+            case RelayError():
+                log_fault(exc, call)
+                return problems.of_relay_error(exc)
+            case AuthError():
+                return problems.of_auth_error(exc)
+            case HTTPException():
+                return problems.of_http_exception(exc, scope["method"], scope["path"])
+        # The frames say where; the exception's own text might repeat what a caller wrote.
+        frames = "".join(traceback.format_tb(exc.__traceback__))
+        log.error("bug: %s in request %s\n%s", type(exc).__name__, call.id, frames)
+        return problems.INTERNAL
+
+
+def log_fault(exc: RelayError, call: Call) -> None:
+    """Upstream trouble is the operator's business; a client's mistakes are its own."""
+    if exc.fault.value.status >= 500 or exc.upstream_code is not None:
+        log.warning(
+            "%s from %s (code %s), request %s",
+            exc.fault.value.code,
+            call.upstream or "the relay",
+            exc.upstream_code or "-",
+            call.id,
+        )
+
+
+def _check_escapes(raw_path: bytes) -> None:
+    """Raises HTTPException 400 for a `%` without two hexadecimal digits after it."""
+    if _BAD_ESCAPE not in raw_path:
+        return
+    for piece in raw_path.split(_BAD_ESCAPE)[1:]:
+        if len(piece) < 2 or not _HEX.issuperset(piece[:2]):
+            raise HTTPException(400)
+
+
+async def router_error(request: HTTPConnection, exc: Exception) -> Response:
+    """The router's 404 and 405, in the dialect of the path. A plain OPTIONS learns what is allowed."""
+    assert isinstance(exc, HTTPException)
+    scope = request.scope
+    if exc.status_code == 405 and scope["method"] == "OPTIONS":
+        return Response(status_code=204, headers=exc.headers)
+    problem = problems.of_http_exception(exc, scope["method"], scope["path"])
+    headers = {name.decode(): value.decode("latin-1") for name, value in problem.headers}
+    return Response(problem.body(), problem.status, headers, media_type="application/json")

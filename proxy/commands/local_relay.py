@@ -1,0 +1,35 @@
+"""A client of a relay on this machine."""
+
+from __future__ import annotations
+
+import ssl
+
+import httpx
+
+from proxy.settings import Settings
+
+
+def open_client(settings: Settings, base_url: str) -> httpx.AsyncClient:
+    """A client for `base_url` alone. Proxies of the environment are for the outer world."""
+    timeout = httpx.Timeout(settings.first_byte_timeout + settings.idle_timeout, connect=5.0)
+    return httpx.AsyncClient(base_url=base_url, verify=_trust(settings, base_url), trust_env=False, timeout=timeout)
+
+
+def _trust(settings: Settings, base_url: str) -> ssl.SSLContext | bool:
+    if settings.ssl_certfile is None or not base_url.startswith("https:"):
+        return True
+    # The relay's own certificate is written for its public name, not for this machine's address.
+    context = ssl.create_default_context(cafile=str(settings.ssl_certfile))
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+async def relay_answers(settings: Settings, base_url: str) -> bool:
+    """Does a relay, and no other program, answer at this address?"""
+    try:
+        async with open_client(settings, base_url) as client:
+            response = await client.get("/healthz", timeout=2.0)
+    except (httpx.HTTPError, ssl.SSLError, OSError):
+        return False
+    return response.status_code == 200 and "x-request-id" in response.headers

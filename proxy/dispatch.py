@@ -1,0 +1,195 @@
+"""From a model's name to the backend that answers for it, with retries until the first event."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+
+from adapters.base import Call, ChatAdapter, EventStream
+from adapters.canonical import ChatRequest, ChatResult, ImagePart, Usage
+from adapters.catalogue import Catalogue, Model
+from adapters.cloudflare import affinity_of
+from adapters.errors import Fault, InvalidRequest, RelayError, Retry
+from adapters.tokens import estimate_prompt
+from proxy.modes import Modes
+
+T = TypeVar("T")
+
+_PARALLEL = 8  # upstream calls at once for one request with `n` above 1
+_LONGEST_PAUSE = 8.0  # seconds; a client is told to come back rather than kept waiting longer
+
+
+class Shelf:
+    """The catalogue in force; a refresh puts a newer one in its place."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+
+    def model(self, id: str) -> Model:
+        return self.catalogue.resolve(id)
+
+
+class Retries(msgspec.Struct, frozen=True):
+    """`limit` extra tries, the first after about `pause` seconds, each pause twice the last."""
+
+    limit: int = 2
+    pause: float = 0.25
+
+
+class Dispatcher:
+    """A chat backend made of backends: an endpoint cannot tell it from one.
+
+    `adapter_for` says who answers for a model; `max_tokens` is sent where the caller names none.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        adapter_for: Callable[[Model], ChatAdapter],
+        modes: Modes,
+        *,
+        retries: Retries | None = None,
+        max_tokens: int = 4096,
+    ) -> None:
+        self._shelf = shelf
+        self._adapter_for = adapter_for
+        self._modes = modes
+        self._retries = retries or Retries()
+        self._max_tokens = max_tokens
+
+    async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
+        """A whole answer, of `request.n` choices. Raises RelayError."""
+        request, model, adapter = self._prepare(request, call)
+        if request.n == 1:
+            return await self._retried(call, model, lambda: self._modes.chat(adapter, request, call))
+        return await self._several(adapter, request, model, call)
+
+    @asynccontextmanager
+    async def stream_chat(self, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
+        """A streamed answer, entered once its first event is there. Raises RelayError."""
+        request, model, adapter = self._prepare(request, call)
+        async with AsyncExitStack() as stack:
+
+            async def enter() -> EventStream:
+                stream = self._modes.stream_chat(adapter, request, model, call)
+                return await stack.enter_async_context(stream)
+
+            batches = await self._retried(call, model, enter)
+            yield batches
+
+    def _prepare(self, request: ChatRequest, call: Call) -> tuple[ChatRequest, Model, ChatAdapter]:
+        model = self._shelf.model(request.model)
+        if not model.is_chat:
+            raise InvalidRequest(
+                f"The model '{model.id}' is made for {model.task.lower()}, not for chat."
+                if model.task != "Text Generation"
+                else f"The model '{model.id}' takes decisions, not conversations.",
+                param="model",
+                code="model_not_supported",
+            )
+        if model.vision is False:
+            _refuse_images(request, model)
+        if call.affinity is None and request.affinity is not None:
+            call.affinity = affinity_of(request.affinity)
+        limit = request.max_tokens or self._default_max_tokens(request, model)
+        return msgspec.structs.replace(request, model=model.id, max_tokens=limit), model, self._adapter_for(model)
+
+    def _default_max_tokens(self, request: ChatRequest, model: Model) -> int:
+        limit = min(self._max_tokens, model.max_output or self._max_tokens)
+        if model.context_window is None:
+            return limit
+        left = model.context_window - estimate_prompt(request)
+        # Nothing left by an estimate that errs on the high side: the upstream shall have the last word.
+        return min(limit, left if left > 0 else 256)
+
+    async def _retried(self, call: Call, model: Model, attempt: Callable[[], Awaitable[T]]) -> T:
+        tries = 0
+        while True:
+            started = time.monotonic()
+            try:
+                return await attempt()
+            except RelayError as exc:
+                pause = self._pause(exc, tries, call)
+                if pause is None:
+                    self._name_successor(exc, model)
+                    raise
+            finally:
+                call.upstream_seconds += time.monotonic() - started
+            tries += 1
+            await asyncio.sleep(pause)
+
+    def _pause(self, exc: RelayError, tries: int, call: Call) -> float | None:
+        """Seconds until the next try, jittered; `None` if there shall be none."""
+        allowed = {Retry.NO: 0, Retry.ONCE: min(1, self._retries.limit), Retry.YES: self._retries.limit}
+        if tries >= allowed[exc.fault.retry]:
+            return None
+        pause = self._retries.pause * 2**tries * random.uniform(0.5, 1.5)
+        if exc.fault is Fault.RATE_LIMITED and exc.retry_after is not None and self._retries.pause:
+            pause = max(pause, exc.retry_after * random.uniform(1.0, 1.2))
+        return pause if pause <= _LONGEST_PAUSE and pause < call.remaining() else None
+
+    def _name_successor(self, exc: RelayError, model: Model) -> None:
+        """Add to the upstream's "no such model" what may be used instead."""
+        if exc.fault is not Fault.MODEL_NOT_FOUND:
+            return
+        catalogue = self._shelf.catalogue
+        successor = None if model.status == "unknown" else catalogue.successor(model)
+        names = [successor] if successor else catalogue.suggestions(model.id)
+        if model.id not in exc.message:
+            exc.message = f"The model '{model.id}' is not available. {exc.message}".rstrip()
+        if names and names[0] not in exc.message:
+            exc.message = f"{exc.message.rstrip('.')}. Try {' or '.join(repr(name) for name in names)}."
+
+    async def _several(self, adapter: ChatAdapter, request: ChatRequest, model: Model, call: Call) -> ChatResult:
+        """As many answers as were asked for, each from a call of its own; the usage is that of all."""
+        results: dict[int, ChatResult] = {}
+        gate = asyncio.Semaphore(_PARALLEL)
+
+        async def one(i: int) -> None:
+            # One seed would give one answer, n times over.
+            seed = None if request.seed is None else request.seed + i
+            single = msgspec.structs.replace(request, n=1, seed=seed)
+            async with gate:
+                results[i] = await self._retried(call, model, lambda: self._modes.chat(adapter, single, call))
+
+        started = time.monotonic()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for i in range(request.n):
+                    group.create_task(one(i))
+        except* RelayError as failures:
+            raise _first(failures) from None
+        finally:
+            call.upstream_seconds = time.monotonic() - started
+        usage = Usage()
+        for result in results.values():
+            usage = usage + (result.usage or Usage(estimated=True))
+        return ChatResult(choices=tuple(results[i].choices[0] for i in range(request.n)), usage=usage)
+
+
+def _first(failures: BaseExceptionGroup[RelayError]) -> RelayError:
+    failure = failures.exceptions[0]
+    return _first(failure) if isinstance(failure, BaseExceptionGroup) else failure
+
+
+def _refuse_images(request: ChatRequest, model: Model) -> None:
+    for i, message in enumerate(request.messages):
+        if any(isinstance(part, ImagePart) for part in message.content if not isinstance(part, str)):
+            raise InvalidRequest(f"The model '{model.id}' does not take images.", param=f"messages[{i}].content")
+
+
+def choose_adapter(
+    adapters: Mapping[str, ChatAdapter], default: str, own: Mapping[str, str]
+) -> Callable[[Model], ChatAdapter]:
+    """Who answers for a model: `own` maps ids to the adapter that has them to itself, `default` has the rest."""
+
+    def adapter_for(model: Model) -> ChatAdapter:
+        return adapters[own.get(model.id, default)]
+
+    return adapter_for

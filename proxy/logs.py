@@ -1,0 +1,61 @@
+"""Log lines: text for people, JSON for machines; never a prompt, an answer or a secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+from adapters.wire.json_text import dump_text
+from proxy.boundary import StreamBroken
+
+TRACE = 5  # below DEBUG: uvicorn's own word for each message that it exchanges with the application
+
+
+def configure(level: str, form: str) -> None:
+    """Send all logs to stderr. `form` is `text`, `json`, or `auto`: text on a terminal, else JSON."""
+    text = form == "text" or (form == "auto" and sys.stderr.isatty())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Text() if text else _Json())
+    handler.addFilter(_expected)
+    threshold = TRACE if level == "trace" else getattr(logging, level.upper())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(threshold, logging.WARNING))
+    logging.getLogger("relay").setLevel(threshold)
+    # Its start and stop are told by the relay itself.
+    logging.getLogger("uvicorn").setLevel(threshold if threshold < logging.INFO else logging.WARNING)
+
+
+def _expected(record: logging.LogRecord) -> bool:
+    """A stream that was broken on purpose has been logged where it broke."""
+    return not (record.exc_info and record.exc_info[0] is not None and issubclass(record.exc_info[0], StreamBroken))
+
+
+class _Text(logging.Formatter):
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+
+    def formatException(self, ei: object) -> str:
+        return _frames(ei)
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = _frames(record.exc_info)
+        return dump_text(line)
+
+
+def _frames(info: object) -> str:
+    """Where it happened and the exception's type; its text might repeat what a caller wrote."""
+    if not isinstance(info, tuple) or info[0] is None:
+        return ""
+    return "".join(traceback.format_tb(info[2])) + str(info[0].__name__)

@@ -1,0 +1,112 @@
+"""The four cells of (does the client want a stream?) x (can the upstream stream?).
+
+A stream for a client is native or synthetic; a whole answer comes whole, or is put together from a
+stream where nothing else will bring it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio
+
+from adapters.answer import AnswerRules, collect, settle
+from adapters.base import Call, ChatAdapter, EventStream
+from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult, Finish
+from adapters.catalogue import Model
+from adapters.cloudflare import NeedsStream
+from adapters.errors import RelayError, StreamUnsupported
+from adapters.replay import replay
+
+REMEMBERED = 3600.0  # seconds for which a model that could not stream is not asked again
+USAGE_PATIENCE = 2.0  # seconds for the usage of an answer that a stop sequence has cut
+
+
+class Modes:
+    """Chooses and runs the cell for a request. One per process: it remembers which models cannot stream.
+
+    `default` and `by_model` are the operator's wish: `auto`, `native` or `synthetic`.
+    """
+
+    def __init__(
+        self, default: str, by_model: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._default = default
+        self._by_model = by_model
+        self._clock = clock
+        self._whole_only: dict[str, float] = {}  # model to the end of its hour
+
+    def streams_natively(self, request: ChatRequest, model: Model, call: Call) -> bool:
+        """Whether to ask the upstream for a stream; a wish that cannot be granted is listed as a change."""
+        wish = call.stream_mode or self._by_model.get(model.id) or self._default
+        if wish == "synthetic":
+            return False
+        possible = (
+            request.response_format is None
+            and (model.streaming is not False or wish == "native")
+            and self._whole_only.get(model.id, 0.0) <= self._clock()
+        )
+        if wish == "native" and not possible:
+            call.replaced = (Change("stream", "emulated"),)
+        return possible
+
+    async def chat(self, adapter: ChatAdapter, request: ChatRequest, call: Call) -> ChatResult:
+        """A whole answer, settled."""
+        try:
+            return settle(await adapter.chat(request, call), request)
+        except NeedsStream:
+            async with self._native(adapter, request, call) as batches:
+                return collect([event async for batch in batches for event in batch])
+
+    @asynccontextmanager
+    async def stream_chat(
+        self, adapter: ChatAdapter, request: ChatRequest, model: Model, call: Call
+    ) -> AsyncIterator[EventStream]:
+        """A streamed answer, settled; entered once its first event is there."""
+        async with AsyncExitStack() as stack:
+            batches: EventStream | None = None
+            if self.streams_natively(request, model, call):
+                try:
+                    batches = await stack.enter_async_context(self._native(adapter, request, call))
+                except StreamUnsupported as exc:
+                    if exc.remember:
+                        self._whole_only[model.id] = self._clock() + REMEMBERED
+                    if call.stream_mode == "native":
+                        call.replaced = (Change("stream", "emulated"),)
+            if batches is None:
+                result = await self.chat(adapter, request, call)
+                batches = await stack.enter_async_context(replay(result))
+            yield batches
+
+    @asynccontextmanager
+    async def _native(self, adapter: ChatAdapter, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
+        async with adapter.stream_chat(request, call) as batches:
+            yield _settled(batches, AnswerRules(request))
+
+
+async def _settled(batches: EventStream, rules: AnswerRules) -> AsyncIterator[list[ChatEvent]]:
+    async for batch in batches:
+        whole = bool(batch) and isinstance(batch[-1], Finish)
+        out = rules.feed(batch)
+        if rules.cut and not whole:
+            if out:
+                yield out
+            await _read_usage(batches, rules)
+            yield rules.close()
+            return
+        if whole:
+            out += rules.close()
+        if out:
+            yield out
+
+
+async def _read_usage(batches: EventStream, rules: AnswerRules) -> None:
+    """The text is over; what the upstream counted is worth a moment's wait."""
+    with anyio.move_on_after(USAGE_PATIENCE):
+        try:
+            async for batch in batches:
+                rules.feed(batch)
+        except RelayError:
+            return  # the answer itself was whole; its usage is estimated

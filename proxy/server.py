@@ -1,0 +1,198 @@
+"""Runs the relay under uvicorn: one process or several, with a start that tells and an end that drains."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.supervisors import Multiprocess
+
+from proxy import logs
+from proxy.app import create_app
+from proxy.commands.start_text import local_url, relay_command, start_text
+from proxy.commands.tokens import ensure_token
+from proxy.drain import Drain
+from proxy.settings import Settings, load_settings
+from proxy.sources import SourceOptions
+
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BACKLOG = 2048
+_KEEP_ALIVE = 75  # seconds; clients keep idle connections for a minute or so, and must not be the slower to let go
+_GRACE = 5.0  # seconds after the drain's deadline for the last errors to go out
+_START_PATIENCE = 30.0
+
+
+def run(settings: Settings, options: SourceOptions) -> int:
+    """Serve until told to stop; the exit status. Workers read the same settings again from `options`."""
+    logs.configure(settings.log_level, settings.log_format)
+    tokens, created = ensure_token(settings)
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as exc:
+        click.echo(f"error: cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}", err=True)
+        return 1
+    port = listener.getsockname()[1]
+    text = start_text(
+        settings,
+        tokens[0],
+        created,
+        settings.host,
+        port,
+        command=relay_command(sys.argv[0], Path.cwd()),
+        terminal=sys.stdout.isatty(),
+    )
+    hop = secrets.token_hex(8)
+    with listener:
+        if settings.workers == 1:
+            server = _Server(_config(settings, _app(settings, tokens, hop)), lambda: click.echo(text))
+            server.run(sockets=[listener])
+            return 0 if server.started else 1
+        click.echo(text)
+        config = _config(settings, _Worker(options, tokens, hop))
+        config.factory = True
+        Multiprocess(config, sockets=[listener]).run()
+    return 0
+
+
+@contextmanager
+def background(settings: Settings) -> Iterator[str]:
+    """A relay in a thread of this process, on a free loopback port; gives its base URL.
+
+    Raises RuntimeError if it does not start.
+    """
+    tokens, _ = ensure_token(settings)
+    ready = threading.Event()
+    with _listen("127.0.0.1", 0) as listener:
+        server = _Server(_config(settings, _app(settings, tokens, secrets.token_hex(8))), ready.set)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            if not ready.wait(_START_PATIENCE):
+                raise RuntimeError("the relay did not start")
+            yield local_url(settings, "127.0.0.1", listener.getsockname()[1])
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server; `announce` is called once it serves."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._announce()
+
+
+class _Draining:
+    """The app, told by the signals that stop uvicorn that its time is limited.
+
+    uvicorn waits for what is running and then cancels it; only before that can a stream still say what
+    became of it. In a worker process the server is not ours to subclass, but the signals are.
+    """
+
+    def __init__(self, app: ASGIApp, drain: Drain, deadline: float) -> None:
+        self._app = app
+        self._drain = drain
+        self._deadline = deadline
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" and threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in _STOP_SIGNALS:
+                self._chain(number, loop)
+        await self._app(scope, receive, send)
+
+    def _chain(self, number: int, loop: asyncio.AbstractEventLoop) -> None:
+        previous = signal.getsignal(number)
+
+        def handle(received: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._stop, loop)
+            if callable(previous):
+                previous(received, frame)
+
+        signal.signal(number, handle)
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._drain.started:
+            self._drain.start()
+            loop.call_later(self._deadline, self._drain.expire)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Makes the app of a worker process, which reads the same settings again from the same sources."""
+
+    options: SourceOptions
+    tokens: tuple[str, ...]
+    hop: str
+
+    def __call__(self) -> ASGIApp:
+        settings = load_settings(self.options.as_flags(), os.environ, Path.cwd())
+        logs.configure(settings.log_level, settings.log_format)
+        return _app(settings, self.tokens, self.hop)
+
+    def __repr__(self) -> str:
+        return "_Worker(***)"
+
+
+def _app(settings: Settings, tokens: tuple[str, ...], hop: str) -> ASGIApp:
+    drain = Drain()
+    return _Draining(create_app(settings, tokens, drain=drain, hop=hop), drain, settings.shutdown_timeout)
+
+
+def _config(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        workers=settings.workers,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=True,
+        forwarded_allow_ips=settings.forwarded_allow_ips,
+        root_path=settings.root_path,
+        ssl_certfile=settings.ssl_certfile,
+        ssl_keyfile=settings.ssl_keyfile,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=int(settings.shutdown_timeout + _GRACE),
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a busy port is told before anything else happens. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is named because asyncio switches Nagle's delay off only where it is.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+        listener.set_inheritable(True)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,138 @@
+"""What every request carries through the relay and every answer carries back."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from adapters.base import Call
+from adapters.errors import Fault, InvalidRequest, RelayError
+
+log = logging.getLogger("relay")
+access_log = logging.getLogger("relay.access")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+_YES = {b"true": True, b"1": True, b"false": False, b"0": False}
+_LONGEST_WAIT = 3600.0  # seconds; what a client may say about its own patience
+
+
+class Telemetry:
+    """Outermost middleware: gives the request its `Call`, and the answer the headers that tell of it.
+
+    `upstream` is who answers in the absence of a better word, `strict` the operator's wish, `hop` our own
+    mark on calls to upstreams: a request that bears it has come back to us.
+    """
+
+    def __init__(self, app: ASGIApp, *, upstream: str, strict: bool, hop: str, access: bool) -> None:
+        self.app = app
+        self._upstream = upstream.encode()
+        self._strict = strict
+        self._hop = hop.encode()
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started = time.monotonic()
+        call = self._call(scope, started)
+        scope.setdefault("state", {})["call"] = call
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *self._headers(call, started)]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            if self._access:
+                # The path alone: a query may hold a token.
+                path = quote(scope["path"], safe="/@:%")
+                seconds = time.monotonic() - started
+                access_log.info("%s %s %s %.3fs %s", scope["method"], path, status or "-", seconds, call.id)
+
+    def _call(self, scope: Scope, started: float) -> Call:
+        call = Call("", strict=self._strict)
+        for name, value in scope["headers"]:
+            if name in _READERS:
+                _READERS[name](call, value, started)
+            elif name == b"x-relay-hop" and value == self._hop:
+                call.refusal = RelayError(Fault.LOOP, "The relay's upstream leads back to the relay itself.")
+        call.id = call.id or "req_" + secrets.token_hex(12)
+        return call
+
+    def _headers(self, call: Call, started: float) -> list[tuple[bytes, bytes]]:
+        request_id = call.id.encode()
+        upstream = call.upstream_seconds
+        own = time.monotonic() - started - upstream
+        headers = [
+            (b"x-request-id", request_id),
+            (b"request-id", request_id),
+            (b"x-relay-upstream", call.upstream.encode() if call.upstream else self._upstream),
+            (b"server-timing", b"relay;dur=%.1f, upstream;dur=%.1f" % (own * 1000, upstream * 1000)),
+        ]
+        if call.changes:
+            headers.append((b"x-relay-changes", _header_text(", ".join(map(str, call.changes)))))
+        return headers
+
+
+def _header_text(text: str) -> bytes:
+    """Names of unknown fields come from the caller: what a header cannot hold is escaped."""
+    return quote(text, safe="=, .[]_-")[:1000].encode()
+
+
+def _request_id(call: Call, value: bytes, started: float) -> None:
+    if not call.id and _SANE_ID.fullmatch(value):
+        call.id = value.decode()
+
+
+def _patience(call: Call, value: bytes, started: float) -> None:
+    """How long the client's SDK waits, in seconds: after that nobody hears the answer."""
+    try:
+        seconds = float(value)
+    except ValueError:
+        return
+    if 0 < seconds <= _LONGEST_WAIT:
+        call.deadline = min(call.deadline, started + seconds)
+
+
+def _strict(call: Call, value: bytes, started: float) -> None:
+    wish = _YES.get(value.strip().lower())
+    if wish is None:
+        call.refusal = InvalidRequest("Invalid header: expected 'true' or 'false'.", param="x-relay-strict")
+    else:
+        call.strict = wish
+
+
+def _stream_mode(call: Call, value: bytes, started: float) -> None:
+    wish = value.strip().lower()
+    if wish not in (b"auto", b"native", b"synthetic"):
+        call.refusal = InvalidRequest(
+            "Invalid header: expected 'auto', 'native' or 'synthetic'.", param="x-relay-stream"
+        )
+    else:
+        call.stream_mode = wish.decode()
+
+
+def _affinity(call: Call, value: bytes, started: float) -> None:
+    if _SANE_ID.fullmatch(value):
+        call.affinity = value.decode()
+
+
+_READERS = {
+    b"x-request-id": _request_id,
+    b"request-id": _request_id,
+    b"x-stainless-read-timeout": _patience,
+    b"x-stainless-timeout": _patience,
+    b"x-relay-strict": _strict,
+    b"x-relay-stream": _stream_mode,
+    b"x-session-affinity": _affinity,
+}

@@ -1,0 +1,56 @@
+"""What every test relies on: the event loop, and surroundings that hold nothing of the developer's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Any
+
+import hypothesis
+import pytest
+
+# Both build on hypothesis's own choice, which repeats the same examples where CI is set. No deadline, since a shared
+# machine stalls now and then. `pytest --hypothesis-profile=thorough` looks longer for counterexamples.
+hypothesis.settings.register_profile("relay", deadline=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile("relay")
+
+FOREIGN = ("CLOUDFLARE_", "RELAY_", "OPENAI_", "LANGCHAIN_", "LANGSMITH_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """The backend of all async tests; of session scope, so that async fixtures of any scope can be written."""
+    return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hide the developer's settings, keys and proxies; give programs that look for a home folder an empty one."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(FOREIGN) or name.lower() in PROXIES:
+                patch.delenv(name)
+        for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+            patch.setenv(name, str(home / name.lower()))
+        yield
+
+
+def _refuse_to_leave(event: str, arguments: tuple[Any, ...]) -> None:  # pragma: no cover - audit hooks are not traced
+    """An audit hook: whoever connects beyond this machine through Python's sockets gets an AssertionError."""
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return
+    host = arguments[1][0]
+    try:
+        here = ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:  # a name, which connect() itself has looked up
+        here = host == "localhost"
+    if not here:
+        raise AssertionError(f"a test tried to connect to {host}")
+
+
+sys.addaudithook(_refuse_to_leave)

@@ -1,0 +1,1 @@
+"""Servers on real sockets and clients that read bytes, shared by the tests."""

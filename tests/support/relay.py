@@ -1,0 +1,61 @@
+"""A relay with settings for tests, in front of whatever upstream a test has."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from proxy.app import create_app
+from proxy.dispatch import Retries
+from proxy.drain import Drain
+from proxy.settings import Settings, load_settings
+from tests.support.cloudflare import ACCOUNT, BASE_PATH, TOKEN, FakeCloudflare
+from tests.support.servers import Served, serving
+
+KEY = "sk-test-0123456789abcdef"
+MODEL = "@cf/meta/llama-3.2-1b-instruct"
+"""A model of the older form; `OPENAI_MODEL` is one that speaks OpenAI natively."""
+OPENAI_MODEL = "@cf/qwen/qwen3-30b-a3b-fp8"
+AUTH = {"authorization": f"Bearer {KEY}"}
+
+
+def settings_for(state_dir: Path, base_url: str | None = None, **flags: object) -> Settings:
+    """Settings from flags alone; with `base_url`, Cloudflare is the upstream."""
+    environ = {"RELAY_TOKENS": KEY, "RELAY_STATE_DIR": str(state_dir)}
+    if base_url is not None:
+        environ |= {
+            "CLOUDFLARE_ACCOUNT_ID": ACCOUNT,
+            "CLOUDFLARE_API_TOKEN": TOKEN,
+            "CLOUDFLARE_API_BASE_URL": base_url + BASE_PATH,
+        }
+    return load_settings(flags, environ, state_dir)
+
+
+class Rig(NamedTuple):
+    """A relay on a real socket with a scripted Cloudflare behind it on another."""
+
+    relay: Served
+    cloudflare: FakeCloudflare
+    drain: Drain
+
+    @property
+    def url(self) -> str:
+        return self.relay.url
+
+    @property
+    def chat_url(self) -> str:
+        return self.relay.url + "/v1/chat/completions"
+
+
+@asynccontextmanager
+async def relaying(state_dir: Path, **flags: object) -> AsyncIterator[Rig]:
+    """Both servers until the block is left. Retries come without a pause."""
+    cloudflare = FakeCloudflare()
+    async with serving(cloudflare) as upstream:
+        settings = settings_for(state_dir, upstream.url, **flags)
+        drain = Drain()
+        app = create_app(settings, settings.tokens, drain=drain, retries=Retries(settings.retries, 0.0))
+        async with serving(app) as relay:
+            yield Rig(relay, cloudflare, drain)

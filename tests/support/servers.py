@@ -1,0 +1,65 @@
+"""Real servers on free loopback ports, in the test's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+DEADLINE = 10.0
+"""Seconds after which a wait in a test has failed."""
+
+
+class Served:
+    """A running server; `stop` begins the orderly end that a signal would begin."""
+
+    def __init__(self, server: uvicorn.Server, port: int) -> None:
+        self._server = server
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[Served]:
+    """`app` under uvicorn until the block is left; what is running then is cancelled after a moment."""
+    # The protocol is named because asyncio switches Nagle's delay off only where it is.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            timeout_graceful_shutdown=1,
+            **options,
+        )
+        server = _Server(config)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(server._serve([listener]))
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await server.ready.wait()
+                yield Served(server, listener.getsockname()[1])
+            finally:
+                server.should_exit = True
+                await asyncio.wait([task])
