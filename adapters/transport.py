@@ -2,7 +2,12 @@
 
 `httpx.AsyncBaseTransport` is the seam: adapters hand a prebuilt `httpx.Request` to `handle_async_request` and get a
 raw byte stream back. Behind it is aiohttp's client, used for its parser in C, its pool and its TLS; cookies, redirects
-and decompression stay switched off.
+and decompression stay switched off. CPU microseconds of the client's side (`python -m benchmarks.transports`):
+
+                                            a call   of 32 at once   a streamed chunk
+    this one                                97-124           70-84               8-19
+    httpx_aiohttp.AiohttpTransport         129-143           74-95              11-19
+    httpx.AsyncHTTPTransport               535-558         812-938              36-57
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ from uvicorn.supervisors import Multiprocess
 
 from proxy import logs
 from proxy.app import create_app
+from proxy.commands.options import read_settings
 from proxy.commands.start_text import local_url, relay_command, start_text
 from proxy.commands.tokens import ensure_token
 from proxy.drain import Drain
-from proxy.settings import Settings, load_settings
+from proxy.settings import Settings
 from proxy.sources import SourceOptions
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -146,7 +147,7 @@ class _Worker:
     hop: str
 
     def __call__(self) -> ASGIApp:
-        settings = load_settings(self.options.as_flags(), os.environ, Path.cwd())
+        settings = read_settings(self.options)
         logs.configure(settings.log_level, settings.log_format)
         return _app(settings, self.tokens, self.hop)
 

@@ -72,13 +72,14 @@ def expand(values: Mapping[str, str], process: Mapping[str, str]) -> dict[str, s
 
 def _expand_value(name: str, value: str, process: Mapping[str, str], earlier: Mapping[str, str]) -> str:
     result = value
+    known = {**earlier, **process}
     seen: set[str] = set()
     for _ in range(_MAX_REPLACEMENTS):
         found = _REFERENCE.search(result)
         if found is None:
             return result
         seen.add(result)
-        key, replacement = _resolve(found[1] or found[2], {**earlier, **process}, seen)
+        key, replacement = _resolve(found[1] or found[2], known, seen)
         result = _replace_first(result, found[0], replacement)
         if result == earlier.get(key):
             return result

@@ -160,14 +160,7 @@ def _multiple_of(value: Any, step: Any, schema: Mapping[str, Any], met: Met) -> 
 
 
 def _pattern(value: Any, pattern: Any, schema: Mapping[str, Any], met: Met) -> bool:
-    return not isinstance(value, str) or not isinstance(pattern, str) or _found(pattern, value)
-
-
-def _found(pattern: str, text: str) -> bool:
-    try:
-        return patterns.compiled(pattern).search(text) is not None
-    except patterns.Unusable:
-        return True  # of another flavour than Python's, or too costly to try: given the benefit of the doubt
+    return not isinstance(value, str) or not isinstance(pattern, str) or patterns.found(pattern, value)
 
 
 def _required(value: Any, names: Any, schema: Mapping[str, Any], met: Met) -> bool:
@@ -188,7 +181,7 @@ def _pattern_properties(value: Any, parts: Any, schema: Mapping[str, Any], met: 
 
 def parts_for(name: str, pattern_properties: Any) -> list[Any]:
     """The schemas of `patternProperties` that a property of this name has to meet."""
-    return [part for pattern, part in mapping(pattern_properties).items() if _found(pattern, name)]
+    return [part for pattern, part in mapping(pattern_properties).items() if patterns.found(pattern, name)]
 
 
 def _additional_properties(value: Any, part: Any, schema: Mapping[str, Any], met: Met) -> bool:

@@ -62,11 +62,11 @@ def _join_properties(first: Any, second: Any) -> dict[str, Any]:
     return joined
 
 
-def _join_steps(first: Any, second: Any) -> float | int:
+def _join_steps(first: Any, second: Any) -> Any:
     """The least common multiple of two `multipleOf`."""
     ours, theirs = fraction(first), fraction(second)
     if not ours or not theirs:
-        return first if ours else second  # type: ignore[no-any-return]  # whichever is a number, if any
+        return first if ours else second
     common = Fraction(math.lcm(ours.numerator, theirs.numerator), math.gcd(ours.denominator, theirs.denominator))
     return int(common) if common.denominator == 1 else float(common)
 

@@ -48,6 +48,12 @@ class _Allowance:
             self.left -= len(taken)
         return taken
 
+    def take_all(self, tokens: list[str]) -> bool:
+        """Take these tokens if all of them are still allowed, else none."""
+        fits = self.left is None or len(tokens) <= self.left
+        self.ran_out = self.ran_out or not fits
+        return fits and len(self.take(tokens)) == len(tokens)
+
 
 def plan_of(answer: Draft, request: ChatRequest, pacing: Pacing, rng: Random) -> Plan:
     """The plan that plays an answer, with a usage that adds up and the reason why it ends."""
@@ -83,8 +89,7 @@ def _logprobs(tokens: list[str], request: ChatRequest, rng: Random) -> list[Any]
 
 def _call_deltas(index: int, call: ToolCall, allowance: _Allowance) -> list[Delta]:
     """A call in pieces, its name whole in the first; none if no token is left for it."""
-    name = split(call.name)
-    if len(allowance.take(name)) < len(name):
+    if not allowance.take_all(split(call.name)):
         return []
     deltas = [Delta(tool_calls=(ToolCallDelta(index, call.id, call.name),))]
     for group in _groups(allowance.take(split(call.arguments))):

@@ -259,7 +259,7 @@ class _Maker:
             step = Fraction(1) if step is None else Fraction(step.numerator)  # p/q in lowest terms: whole at each p
         elif step is None:
             width = None if low is None or high is None else high - low
-            step = Fraction(1, 100) if width is None or width >= 1 else width / 100 or Fraction(1)
+            step = Fraction(1, 100) if width is None or width >= 1 else width / 100 or low or Fraction(1)
         first = None if low is None else math.ceil(low / step) + (above and low % step == 0)
         last = None if high is None else math.floor(high / step) - (below and high % step == 0)
         first, last = _believable(first, last)
@@ -290,12 +290,11 @@ class _Maker:
 
     def _matching(self, pattern: str, least: float, most: float) -> str:
         """A string of this pattern and length. Raises Unusable, and Unsatisfiable if none was found."""
-        search = patterns.compiled(pattern).search
         for attempt in range(_PATTERN_TRIES):
             text = patterns.example(pattern, self.rng, repeats=4 << attempt // 8)
             if len(text) < least and not pattern.endswith("$"):
                 text = text.ljust(int(least), "x")
-            if least <= len(text) <= most and search(text):
+            if least <= len(text) <= most and patterns.found(pattern, text):
                 return text
         raise Unsatisfiable("no text was found for a pattern")
 

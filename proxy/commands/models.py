@@ -53,9 +53,9 @@ def list_models(as_json: bool, task: str | None, everything: bool, **flags: Any)
         document = {"as_of": catalogue.as_of, "aliases": dict(settings.aliases), "models": models}
         click.echo(json.dumps(msgspec.to_builtins(document), indent=2))
         return
-    table = Table(
-        Column("model", overflow="fold"), "task", "context", "answer", "can", "status", box=None, pad_edge=False
-    )
+    # An id is there to be copied: the other columns give way.
+    names = Column("model", no_wrap=True, min_width=max((len(model.id) for model in models), default=0))
+    table = Table(names, "task", "context", "answer", "can", "status", box=None, pad_edge=False)
     for model in models:
         table.add_row(*_row(model))
     print_table(table)

@@ -1,0 +1,1 @@
+"""What the relay costs: `python -m benchmarks`, or `make bench`. Not a test; Linux only, since it reads /proc."""

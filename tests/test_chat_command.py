@@ -1,0 +1,211 @@
+"""`relay chat`: a conversation through a relay, in a pipe and at a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from proxy.cli import cli
+from proxy.commands.start_text import FIRST_MODEL
+from tests.support.canned_http import Asked, Canned, Server, as_json, serving
+
+TOKEN = "sk-relay-0123456789"
+EVENT_STREAM = {"content-type": "text/event-stream"}
+
+
+def frames(*deltas: dict[str, Any], finish: str | None = "stop", done: bool = True) -> bytes:
+    chunks: list[Any] = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    if finish:
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks)
+    return (": keep-alive\n\n" + body + ("data: [DONE]\n\n" if done else "")).encode()
+
+
+HELLO = Canned(200, frames({"role": "assistant"}, {"content": "Hel"}, {"content": "lo."}), EVENT_STREAM)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RELAY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("RELAY_TOKENS", TOKEN)
+    return tmp_path
+
+
+@contextmanager
+def relay_that_answers(*answers: Canned) -> Iterator[Server]:
+    """A relay as far as `chat` can see; the last answer is repeated."""
+    left = list(answers)
+
+    def answer(asked: Asked) -> Canned:
+        if asked.path == "/healthz":
+            return Canned(200, b"{}", {"x-request-id": "12345678"})
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    with serving(answer) as server:
+        yield server
+
+
+def chat(server: Server, *words: str, lines: str = "") -> Result:
+    return CliRunner().invoke(cli, ["chat", *words], input=lines, env={"RELAY_PORT": str(server.port)})
+
+
+def bodies(server: Server) -> list[Any]:
+    return [json.loads(asked.body) for asked in server.asked if asked.method == "POST"]
+
+
+def test_once_prints_the_answer_alone() -> None:
+    with relay_that_answers(HELLO) as server:
+        result = chat(server, "--once", "Hi", "--system", "Be brief.", "some-model")
+    assert (result.exit_code, result.output) == (0, "Hello.\n")
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    assert bodies(server) == [{"model": "some-model", "messages": messages, "stream": True}]
+    assert server.asked[-1].headers["authorization"] == f"Bearer {TOKEN}"
+    assert "authorization" not in server.asked[0].headers
+
+
+def test_each_line_of_a_pipe_is_a_message_of_one_conversation() -> None:
+    with relay_that_answers(HELLO) as server:
+        result = chat(server, lines="one\n\n/two\n")
+    assert (result.exit_code, result.output) == (0, "Hello.\nHello.\n")
+    assert bodies(server)[1] == {
+        "model": FIRST_MODEL,
+        "messages": [
+            {"role": "user", "content": "one"},
+            {"role": "assistant", "content": "Hello."},
+            {"role": "user", "content": "/two"},
+        ],
+        "stream": True,
+    }
+
+
+FAILURES = {
+    "a refusal": (as_json(401, {"error": {"message": "The token is wrong."}}), "The token is wrong."),
+    "a refusal of another kind": (Canned(502, b"<html>"), "status 502"),
+    "an error in band": (
+        Canned(200, frames({"content": "Hel"}, finish=None, done=False) + b'data: {"error":{"message":"Gone."}}\n\n'),
+        "Gone.",
+    ),
+    "a stream that breaks off": (Canned(200, frames({"content": "Hel"}, finish=None, done=False)), "broke off"),
+    "a stream of something else": (Canned(200, b"data: nonsense\n\n"), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize(("answer", "text"), FAILURES.values(), ids=FAILURES)
+def test_a_failure_is_told_and_the_conversation_goes_on_without_it(answer: Canned, text: str) -> None:
+    with relay_that_answers(answer, HELLO) as server:
+        result = chat(server, lines="one\ntwo\n")
+    assert result.exit_code == 1
+    assert text in result.stderr
+    assert result.stdout.endswith("Hello.\n")
+    assert bodies(server)[1]["messages"] == [{"role": "user", "content": "two"}]
+
+
+def test_without_a_relay_one_is_started_for_the_conversation(monkeypatch: pytest.MonkeyPatch) -> None:
+    with relay_that_answers(HELLO) as server:
+
+        @contextmanager
+        def background(settings: object) -> Iterator[str]:
+            yield server.url
+
+        monkeypatch.setattr("proxy.commands.chat.background", background)
+        result = CliRunner().invoke(cli, ["chat", "--once", "Hi"], env={"RELAY_PORT": "0"})
+    assert (result.exit_code, result.output) == (0, "Hello.\n")
+
+
+def test_another_program_at_the_address_does_not_get_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def background(settings: object) -> Iterator[str]:
+        raise RuntimeError("the relay did not start")
+        yield ""
+
+    monkeypatch.setattr("proxy.commands.chat.background", background)
+    with serving(lambda _: Canned(200, b"hello")) as server:
+        result = chat(server, "--once", "Hi")
+    assert result.exit_code == 1
+    assert "the relay did not start" in result.stderr
+    assert TOKEN not in str(server.asked)
+
+
+class Terminal:
+    """`relay chat` in a pseudo-terminal."""
+
+    def __init__(self, port: int) -> None:
+        self.main, side = pty.openpty()
+        environ = {**os.environ, "RELAY_PORT": str(port), "TERM": "dumb"}
+        words = [sys.executable, "-c", "from proxy.cli import main; main()", "chat"]
+        path = os.pathsep.join(entry for entry in sys.path if entry)
+        self.process = subprocess.Popen(
+            words, stdin=side, stdout=side, stderr=side, env={**environ, "PYTHONPATH": path}, start_new_session=True
+        )
+        os.close(side)
+        self.seen = ""
+
+    def expect(self, text: str) -> None:
+        """Read until `text` has come; forget all up to its end."""
+        deadline = time.monotonic() + 20
+        while text not in self.seen:
+            ready, _, _ = select.select([self.main], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{text!r} did not come, but {self.seen!r}"
+            self.seen += os.read(self.main, 65536).decode()
+        self.seen = self.seen.partition(text)[2]
+
+    def type(self, text: str) -> None:
+        os.write(self.main, text.encode())
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self.main)
+
+
+def test_a_conversation_at_a_terminal() -> None:
+    hold = threading.Event()
+    reasoned = frames({"reasoning_content": "Hm."}, {"content": "A\x1b[2JB"}, finish="length")
+    endless = Canned(200, frames({"content": "On and on"}, finish=None, done=False), EVENT_STREAM, hold)
+    with relay_that_answers(Canned(200, reasoned, EVENT_STREAM), endless, HELLO) as server:
+        terminal = Terminal(server.port)
+        try:
+            terminal.expect(FIRST_MODEL)
+            terminal.expect("> ")
+            terminal.type("/nonsense\n")
+            terminal.expect("/nonsense is no command")
+            terminal.type("/model other\n")
+            terminal.expect("other answers")
+            terminal.type("Hi\n")
+            terminal.expect("\x1b[2mHm.\x1b[0m")
+            terminal.expect("A[2JB")
+            terminal.expect("cut off at the token limit")
+            terminal.type("/clear\n")
+            terminal.expect("forgotten")
+            terminal.type("Go\n")
+            terminal.expect("On and on")
+            terminal.process.send_signal(signal.SIGINT)
+            terminal.expect("[stopped]")
+            terminal.expect("> ")
+            terminal.type("And?\n")
+            terminal.expect("Hello.")
+            terminal.expect("> ")
+            terminal.type("\x04")
+            assert terminal.process.wait(20) == 0
+            assert "Traceback" not in terminal.seen
+        finally:
+            hold.set()
+            terminal.close()
+    assert [body["model"] for body in bodies(server)] == ["other"] * 3
+    assert [turn["content"] for turn in bodies(server)[2]["messages"]] == ["Go", "On and on", "And?"]
