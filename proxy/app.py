@@ -13,7 +13,6 @@ import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from adapters.base import ChatAdapter
@@ -27,6 +26,7 @@ from auth.bearer import BearerAuth
 from auth.keys import StaticKeys
 from proxy.boundary import ErrorBoundary, router_error
 from proxy.chat import ChatEndpoint
+from proxy.cors import Cors
 from proxy.dispatch import Dispatcher, Retries, Shelf, choose_adapter
 from proxy.drain import Drain
 from proxy.eventstream import KeepAlive
@@ -42,6 +42,8 @@ log = logging.getLogger("relay")
 
 VERSION = version("workers-ai-relay")
 PUBLIC = ("/healthz", "/readyz")
+DEFAULT_MODEL = "@cf/meta/llama-3.2-1b-instruct"
+"""What a request of the older form gets that names no model, unless there is an alias `default`."""
 _EXPOSED = (
     "x-request-id",
     "retry-after",
@@ -115,7 +117,7 @@ def create_app(
                 Telemetry, upstream=settings.upstream, strict=settings.strict, hop=hop, access=settings.access_log
             ),
             Middleware(
-                CORSMiddleware,
+                Cors,
                 allow_origins=list(settings.cors_origins),
                 allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
                 allow_headers=["*"],
@@ -166,7 +168,8 @@ def _access(settings: Settings, transport: httpx.AsyncBaseTransport) -> Access:
 
 def _offered(catalogue: Catalogue, settings: Settings) -> Catalogue:
     """The catalogue with what is ours in it."""
-    return catalogue.with_models([SIMULATOR_MODEL]).with_aliases(settings.aliases)
+    aliases = {openai_chat.OLD_FORM_MODEL: DEFAULT_MODEL, **settings.aliases}
+    return catalogue.with_models([SIMULATOR_MODEL]).with_aliases(aliases)
 
 
 def _read_stored(shelf: Shelf, settings: Settings) -> None:

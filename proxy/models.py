@@ -8,6 +8,7 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from adapters.catalogue import Catalogue, Model
+from adapters.errors import RelayError
 from adapters.wire.json_text import encode
 from proxy.answers import send_body
 from proxy.dispatch import Shelf
@@ -30,9 +31,11 @@ class ModelList:
         await send_body(send, encode({"object": "list", "data": rows}))
 
     def _alias(self, catalogue: Catalogue, alias: str, created: int) -> dict[str, Any] | None:
-        target = catalogue.aliases[alias]
-        model = catalogue.get(target)
-        return dump_model(model, alias, self._owner, created) | {"alias_of": target} if model else None
+        try:
+            model = catalogue.resolve(alias)
+        except RelayError:  # it leads nowhere; a request that uses it is told so
+            return None
+        return dump_model(model, alias, self._owner, created) | {"alias_of": model.id}
 
 
 class ModelDetail:
