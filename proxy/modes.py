@@ -56,9 +56,12 @@ class Modes:
         """A whole answer, settled."""
         try:
             return settle(await adapter.chat(request, call), request)
-        except NeedsStream:
-            async with self._native(adapter, request, call) as batches:
-                return collect([event async for batch in batches for event in batch])
+        except NeedsStream as late:
+            try:
+                async with self._native(adapter, request, call) as batches:
+                    return collect([event async for batch in batches for event in batch])
+            except StreamUnsupported:
+                raise late from None
 
     @asynccontextmanager
     async def stream_chat(
