@@ -95,7 +95,7 @@ class AnswerRules:
     def _counted(self, deltas: Iterable[Delta]) -> list[ChatEvent]:
         out: list[ChatEvent] = []
         for delta in deltas:
-            if delta.text or delta.reasoning or delta.tool_calls:
+            if delta.text or delta.reasoning or delta.tool_calls or delta.logprobs:
                 self._count(delta)
                 out.append(delta)
         return out
@@ -125,7 +125,7 @@ class AnswerRules:
 
 
 class StopCutter:
-    """Ends the text before the first stop sequence, wherever the pieces were cut."""
+    """Ends the text before the stop sequence that is complete first, wherever the pieces were cut."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -138,10 +138,11 @@ class StopCutter:
         if not delta.text:
             return [*self.close(), delta] if delta.tool_calls else [delta]
         text = self._held + delta.text
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.cut, self._held = True, ""
-            return [Delta(text[: min(found)], delta.reasoning)]
+            _, start = min(found)
+            return [Delta(text[:start], delta.reasoning)]
         keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return [Delta(text[: len(text) - keep], delta.reasoning, delta.tool_calls, delta.logprobs)]
@@ -199,13 +200,13 @@ class LeakedCall:
             return None
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
-        if not isinstance(value, dict) or value.get("name") not in self._names:
+        name = value.get("name") if isinstance(value, dict) else None
+        if not isinstance(name, str) or name not in self._names:
             return None
-        name = value["name"]
         arguments = value.get("arguments", value.get("parameters"))
         if arguments is None:
             arguments = {key: item for key, item in value.items() if key != "name"}
-        return ToolCallDelta(0, None, name, arguments if isinstance(arguments, str) else dump_text(arguments))
+        return ToolCallDelta(0, None, name, arguments or "{}" if isinstance(arguments, str) else dump_text(arguments))
 
 
 def collect(events: Iterable[ChatEvent]) -> ChatResult:

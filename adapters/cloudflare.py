@@ -22,7 +22,7 @@ from adapters.base import Call, EventStream
 from adapters.canonical import ChatEvent, ChatRequest, ChatResult
 from adapters.catalogue import Model
 from adapters.errors import Fault, RelayError, StreamUnsupported
-from adapters.http import chunks_of, exchange, foreign_errors, read_body
+from adapters.http import as_ours, chunks_of, exchange, read_body
 from adapters.wire.workers_ai import ChatStreamDecoder, EmptyResult, dump_chat_request, parse_chat_result
 from adapters.wire.workers_ai_errors import parse_error
 
@@ -118,6 +118,7 @@ class Cloudflare:
         except TimeoutError:
             raise _late() from None
         except RelayError as exc:
+            self._learn(exc)
             if exc.upstream_code == _LONG_CALL:
                 raise NeedsStream from None
             raise
@@ -138,6 +139,7 @@ class Cloudflare:
             except TimeoutError:
                 raise _late() from None
             except RelayError as exc:
+                self._learn(exc)
                 if exc.upstream_code == _SCHEMA_STREAM:
                     raise StreamUnsupported(exc.message, remember=False) from None
                 raise
@@ -148,6 +150,9 @@ class Cloudflare:
         if _is_event_stream(response):
             batches = self._batches(response, model)
             await batches.prefetch()
+            # From the first event on it is the gaps that count; the transport keeps that time at no cost a chunk.
+            if set_idle := response.extensions.get("set_idle"):
+                set_idle(self._timeouts.idle)
             return batches
         try:
             result = parse_chat_result(await read_body(response), context_window=model.context_window)
@@ -157,7 +162,7 @@ class Cloudflare:
 
     def _batches(self, response: httpx.Response, model: Model) -> _Batches:
         decoder = ChatStreamDecoder(context_window=model.context_window)
-        return _Batches(chunks_of(response), decoder, self._timeouts.idle)
+        return _Batches(chunks_of(response), decoder)
 
     def _prepare(self, request: ChatRequest, call: Call, model: Model, *, stream: bool) -> bytes:
         if self._now() < self._rests_until:
@@ -200,11 +205,14 @@ class Cloudflare:
 
     def _refusal(self, response: httpx.Response, body: bytes, model: Model) -> RelayError:
         error = parse_error(response.status_code, body, context_window=model.context_window)
-        if error.fault is Fault.QUOTA_EXHAUSTED:
-            self._rests_until = _next_midnight(self._now())
-        elif error.fault is Fault.RATE_LIMITED:
+        if error.fault is Fault.RATE_LIMITED:
             error.retry_after = _retry_after(response.headers.get("retry-after"))
         return error
+
+    def _learn(self, error: RelayError) -> None:
+        """A spent allocation comes as a status, in a body or in a stream's first frame; it holds for every model."""
+        if error.fault is Fault.QUOTA_EXHAUSTED:
+            self._rests_until = _next_midnight(self._now())
 
     @staticmethod
     def _exhausted() -> RelayError:
@@ -218,10 +226,9 @@ class _Batches:
     runs out does not end it. Raises RelayError for a stream that breaks, falls silent or makes no sense.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], decoder: ChatStreamDecoder, idle: float) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], decoder: ChatStreamDecoder) -> None:
         self._chunks = chunks
         self._decoder = decoder
-        self._idle = idle
         self._prefetched: list[ChatEvent] | None = None
         self._ended = False
 
@@ -252,17 +259,14 @@ class _Batches:
     async def _read(self) -> bytes | None:
         """The next chunk; `None` at the end. What breaks after the answer was whole has broken nothing."""
         try:
-            with foreign_errors():
-                async with asyncio.timeout(self._idle):
-                    return await anext(self._chunks, None)
-        except TimeoutError:
-            if not self._decoder.complete:
+            return await anext(self._chunks, None)
+        except httpx.TransportError as exc:
+            if self._decoder.complete:
+                return None
+            if isinstance(exc, httpx.ReadTimeout):
                 message = "The upstream fell silent in the middle of its answer."
-                raise RelayError(Fault.UPSTREAM_TIMEOUT, message) from None
-        except RelayError:
-            if not self._decoder.complete:
-                raise
-        return None
+                raise RelayError(Fault.UPSTREAM_TIMEOUT, message) from exc
+            raise as_ours(exc) from exc
 
     async def _drain(self) -> None:
         """Read what follows `[DONE]`, so that the connection can be used again."""
@@ -294,7 +298,7 @@ def _retry_after(header: str | None) -> float:
         wish = float(header or "")
     except ValueError:
         wish = random.uniform(1, 5)
-    return min(max(wish, 1.0), _RETRY_AFTER_MAX)
+    return min(max(1.0, wish), _RETRY_AFTER_MAX)  # in this order "nan" becomes 1
 
 
 def _next_midnight(now: float) -> float:

@@ -6,8 +6,8 @@ costs 2 microseconds where a client's `post` costs 100 to 200.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 
@@ -16,19 +16,16 @@ from adapters.errors import Fault, RelayError
 MAX_ANSWER = 64 * 2**20  # bytes of a whole answer; more than any model can say
 
 
-@contextmanager
-def foreign_errors() -> Iterator[None]:
+def as_ours(exc: httpx.TransportError) -> RelayError:
     """httpx's exceptions as ours. Their texts may hold addresses, so none is passed on."""
-    try:
-        yield
-    except httpx.TimeoutException as exc:
-        if isinstance(exc, httpx.ConnectTimeout | httpx.PoolTimeout):
-            raise RelayError(Fault.UPSTREAM_UNREACHABLE, "The upstream could not be reached in time.") from exc
-        raise RelayError(Fault.UPSTREAM_TIMEOUT, "The upstream did not answer in time.") from exc
-    except (httpx.ConnectError, httpx.ProxyError) as exc:
-        raise RelayError(Fault.UPSTREAM_UNREACHABLE, "The upstream could not be reached.") from exc
-    except httpx.TransportError as exc:
-        raise RelayError(Fault.UPSTREAM_ERROR, "The connection to the upstream broke.") from exc
+    match exc:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return RelayError(Fault.UPSTREAM_UNREACHABLE, "The upstream could not be reached in time.")
+        case httpx.TimeoutException():
+            return RelayError(Fault.UPSTREAM_TIMEOUT, "The upstream did not answer in time.")
+        case httpx.ConnectError() | httpx.ProxyError():
+            return RelayError(Fault.UPSTREAM_UNREACHABLE, "The upstream could not be reached.")
+    return RelayError(Fault.UPSTREAM_ERROR, "The connection to the upstream broke.")
 
 
 @asynccontextmanager
@@ -48,8 +45,10 @@ async def exchange(
     request = httpx.Request(
         method, url, headers=headers, stream=httpx.ByteStream(body), extensions={"timeout": limits or {}}
     )
-    with foreign_errors():
+    try:
         response = await transport.handle_async_request(request)
+    except httpx.TransportError as exc:
+        raise as_ours(exc) from exc
     try:
         yield response
     finally:
@@ -60,12 +59,14 @@ async def read_body(response: httpx.Response, limit: int = MAX_ANSWER) -> bytes:
     """The whole body. Raises RelayError if it breaks off or passes `limit` bytes."""
     chunks: list[bytes] = []
     size = 0
-    with foreign_errors():
+    try:
         async for chunk in chunks_of(response):
             size += len(chunk)
             if size > limit:
                 raise RelayError(Fault.UPSTREAM_ERROR, "The upstream's answer is too long.")
             chunks.append(chunk)
+    except httpx.TransportError as exc:
+        raise as_ours(exc) from exc
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -54,8 +54,9 @@ def open_transport(*, connect_timeout: float, max_connections: int = 1000) -> ht
     It honours HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR as they are when a host is
     first called. `request.extensions["timeout"]` may hold, in seconds: `connect` (a free connection, the name, TCP and
     TLS together; `connect_timeout` without it), `write` (the request's body), `read` (the response's headers) and
-    `idle` (each gap in the response's body; `read` without it). `None` or absent: no limit. A response has to be
-    closed; closing it before its end cuts the connection.
+    `idle` (each gap in the response's body; `read` without it). `None` or absent: no limit. The response's extension
+    `set_idle` changes `idle` for the gaps to come. A response has to be closed; closing it before its end cuts the
+    connection.
 
     Raises httpx's exceptions: ConnectTimeout, PoolTimeout (all `max_connections` are in use), WriteTimeout,
     ReadTimeout, ConnectError, ProxyError, ReadError (cut off), RemoteProtocolError (malformed or incomplete),
@@ -81,18 +82,19 @@ class _Transport(httpx.AsyncBaseTransport):
         finally:
             self._pending -= 1
         protocol = _protocol(response)
+        silence = _Silence(response)
         if protocol is not None:
             self._streams.add(response)
-            idle = limits.get("idle", protocol.read_timeout)
-            if idle != protocol.read_timeout:
-                protocol.read_timeout = idle
-                protocol.start_timeout()
+            # aiohttp's own timer is made anew with every piece; from the headers on, ours does.
+            protocol.read_timeout = None
+            protocol.start_timeout()
+            silence.limit(limits.get("idle", limits.get("read")))
         return httpx.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Body(response),
+            stream=_Body(response, silence),
             request=request,
-            extensions={"http_version": b"HTTP/1.1"},
+            extensions={"http_version": b"HTTP/1.1", "set_idle": silence.limit},
         )
 
     async def aclose(self) -> None:
@@ -216,16 +218,63 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
+class _Silence:
+    """Ends a wait for the next piece of a body that lasts too long.
+
+    One lazy timer a response: a piece costs a look at the clock, where aiohttp's own timer costs two
+    microseconds.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._content = response.content
+        self._loop = asyncio.get_running_loop()
+        self._seconds: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiting_since: float | None = None
+
+    def limit(self, seconds: float | None) -> None:
+        """What each wait from now on may last; `None`: as long as it takes."""
+        self.end()
+        self._seconds = seconds
+        if seconds is not None and not self._content.is_eof():
+            self._timer = self._loop.call_later(seconds, self._look)
+
+    def wait(self) -> None:
+        """Somebody waits for the peer now."""
+        self._waiting_since = self._loop.time()
+
+    def rest(self) -> None:
+        """The piece has come; how long its reader takes is not the peer's fault."""
+        self._waiting_since = None
+
+    def end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        assert self._seconds is not None
+        waited = 0.0 if self._waiting_since is None else self._loop.time() - self._waiting_since
+        left = self._seconds - waited
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._timer = None
+            self._content.set_exception(aiohttp.SocketTimeoutError("nothing came"))
+
+
 class _Body(httpx.AsyncByteStream):
     """The response's body, each piece as soon as it is there and in the size in which it came."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, silence: _Silence) -> None:
         self._response = response
+        self._silence = silence
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        response, protocol = self._response, _protocol(self._response)
+        response, protocol, silence = self._response, _protocol(self._response), self._silence
         read = response.content.readany
         while True:
+            silence.wait()
             try:
                 piece = await read()
             except aiohttp.SocketTimeoutError:
@@ -237,11 +286,14 @@ class _Body(httpx.AsyncByteStream):
                 if isinstance(lost, OSError) or not isinstance(exc, aiohttp.ClientPayloadError):
                     raise httpx.ReadError(f"The answer was cut off ({_kind(lost or exc)}).") from None
                 raise httpx.RemoteProtocolError("The answer is incomplete or malformed.") from None
+            silence.rest()
             if not piece:
+                silence.end()
                 return
             yield piece
 
     async def aclose(self) -> None:
+        self._silence.end()
         # Aborted first, since closing alone would wait for a peer that does not read, or for TLS to say goodbye.
         protocol = _protocol(self._response)
         if protocol is not None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class Cors:
     """Starlette's middleware for requests that name an origin; others pass it by, chunk for chunk."""
 
-    def __init__(self, app: ASGIApp, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, /, **options: Any) -> None:
         self.app = app
         self._cors = CORSMiddleware(app, **options)
 

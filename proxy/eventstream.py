@@ -92,11 +92,13 @@ class EventStreamAnswer:
         self._send = send
         self._encoder = encoder
         self._keep_alive = keep_alive
-        self._lock = asyncio.Lock()
+        self._clock = asyncio.get_running_loop().time
+        self._beating = asyncio.Lock()
+        self._writing = False
         self._committed = False
         self._begun = False
         self._ended = False
-        self._last_sent = asyncio.get_running_loop().time()
+        self._last_sent = self._clock()
 
     async def run(self, stream: AbstractAsyncContextManager[EventStream], drain: Drain) -> None:
         """Send the whole stream. Raises ClientLeft, StreamBroken, or what failed before anything was sent."""
@@ -130,13 +132,17 @@ class EventStreamAnswer:
 
     async def _write(self, frames: bytes, *, more: bool = True) -> None:
         """Send whole frames; returns when the client has taken what went before, and so slows the upstream."""
-        async with self._lock:
-            if not self._committed:
-                await self._commit()
-            if not more:
-                self._ended = True
-            await self._send({"type": "http.response.body", "body": frames, "more_body": more})
-        self._last_sent = asyncio.get_running_loop().time()
+        if self._beating.locked():
+            async with self._beating:  # a keep-alive is on its way out
+                pass
+        self._writing = True
+        if not self._committed:
+            await self._commit()
+        if not more:
+            self._ended = True
+        await self._send({"type": "http.response.body", "body": frames, "more_body": more})
+        self._writing = False
+        self._last_sent = self._clock()
 
     async def _commit(self) -> None:
         self._committed = True
@@ -149,11 +155,10 @@ class EventStreamAnswer:
 
     async def _watch(self) -> None:
         """Until the client leaves, break every silence of one interval. Raises ClientLeft."""
-        clock = asyncio.get_running_loop().time
         interval = None if self._keep_alive.form == "off" else self._keep_alive.interval
         while True:
             try:
-                patience = None if interval is None else max(0.0, self._last_sent + interval - clock())
+                patience = None if interval is None else max(0.0, self._last_sent + interval - self._clock())
                 async with asyncio.timeout(patience):
                     await _disconnected(self._receive)
             except TimeoutError:
@@ -164,14 +169,18 @@ class EventStreamAnswer:
             raise ClientLeft
 
     async def _beat(self) -> None:
-        interval = self._keep_alive.interval
-        if asyncio.get_running_loop().time() < self._last_sent + interval or self._ended:
-            return
-        if self._lock.locked():  # the client is slow: it has enough to read
-            self._last_sent = asyncio.get_running_loop().time()
+        """Say something if nothing was said for an interval. A client that is slow to read has enough to read."""
+        if self._writing:
+            self._last_sent = self._clock()
+        if self._ended or self._clock() < self._last_sent + self._keep_alive.interval:
             return
         chunk = self._keep_alive.form == "chunk"
-        await self._write(self._encoder.keep_alive() if chunk else KEEP_ALIVE_COMMENT)
+        frame = self._encoder.keep_alive() if chunk else KEEP_ALIVE_COMMENT
+        async with self._beating:
+            if not self._committed:
+                await self._commit()
+            await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+        self._last_sent = self._clock()
 
     async def _fail(self, failure: Exception) -> None:
         """Say in band what went wrong, then have the connection closed. Raises StreamBroken."""

@@ -19,6 +19,7 @@ def configure(level: str, form: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Text() if text else _Json())
     handler.addFilter(_expected)
+    handler.addFilter(_without_query)
     threshold = TRACE if level == "trace" else getattr(logging, level.upper())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -31,6 +32,16 @@ def configure(level: str, form: str) -> None:
 def _expected(record: logging.LogRecord) -> bool:
     """A stream that was broken on purpose has been logged where it broke."""
     return not (record.exc_info and record.exc_info[0] is not None and issubclass(record.exc_info[0], StreamBroken))
+
+
+def _without_query(record: logging.LogRecord) -> bool:
+    """uvicorn tells a request's query, in which somebody may have put a token; it hides headers by itself."""
+    if record.name == "uvicorn.asgi" and isinstance(record.args, tuple):
+        record.args = tuple(
+            {**value, "query_string": "<...>"} if isinstance(value, dict) and "query_string" in value else value
+            for value in record.args
+        )
+    return True
 
 
 class _Text(logging.Formatter):

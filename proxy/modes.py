@@ -40,7 +40,7 @@ class Modes:
 
     def streams_natively(self, request: ChatRequest, model: Model, call: Call) -> bool:
         """Whether to ask the upstream for a stream; a wish that cannot be granted is listed as a change."""
-        wish = call.stream_mode or self._by_model.get(model.id) or self._default
+        wish = self._wish(model, call)
         if wish == "synthetic":
             return False
         possible = (
@@ -51,6 +51,9 @@ class Modes:
         if wish == "native" and not possible:
             call.replaced = (Change("stream", "emulated"),)
         return possible
+
+    def _wish(self, model: Model, call: Call) -> str:
+        return call.stream_mode or self._by_model.get(model.id) or self._default
 
     async def chat(self, adapter: ChatAdapter, request: ChatRequest, call: Call) -> ChatResult:
         """A whole answer, settled."""
@@ -76,7 +79,7 @@ class Modes:
                 except StreamUnsupported as exc:
                     if exc.remember:
                         self._whole_only[model.id] = self._clock() + REMEMBERED
-                    if call.stream_mode == "native":
+                    if self._wish(model, call) == "native":
                         call.replaced = (Change("stream", "emulated"),)
             if batches is None:
                 result = await self.chat(adapter, request, call)

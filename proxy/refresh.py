@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,12 @@ AFTER_FAILURE = 15 * 60.0
 async def keep_fresh(shelf: Shelf, access: Access, state_dir: Path, offered: Callable[[Catalogue], Catalogue]) -> None:
     """Read the account's models now and once a day; `offered` adds what is ours to each reading."""
     while True:
-        done = await _refresh(shelf, access, state_dir, offered)
+        try:
+            done = await _refresh(shelf, access, state_dir, offered)
+        except Exception as exc:  # noqa: BLE001 - a list of models is not worth the server that it would take down
+            frames = "".join(traceback.format_tb(exc.__traceback__))
+            log.error("bug: %s while the list of models was refreshed\n%s", type(exc).__name__, frames)
+            done = False
         await asyncio.sleep(INTERVAL if done else AFTER_FAILURE)
 
 

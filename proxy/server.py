@@ -60,6 +60,9 @@ def run(settings: Settings, options: SourceOptions) -> int:
     with listener:
         if settings.workers == 1:
             server = _Server(_config(settings, _app(settings, tokens, hop)), lambda: click.echo(text))
+            for number in _STOP_SIGNALS:
+                # uvicorn raises the signal that stopped it once more after its orderly end, which is a success here.
+                signal.signal(number, server.handle_exit)
             server.run(sockets=[listener])
             return 0 if server.started else 1
         click.echo(text)

@@ -26,6 +26,8 @@ def loads(body: bytes) -> Any:
         return decode_any(body)
     except RecursionError:
         raise NotJson("nested too deeply") from None
+    except UnicodeDecodeError:  # msgspec lets this one through as it is, and its text quotes the body
+        raise NotJson("it is not UTF-8") from None
     except msgspec.DecodeError as exc:
         return _second_look(body, exc)
 

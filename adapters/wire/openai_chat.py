@@ -32,7 +32,7 @@ from adapters.canonical import (
 )
 from adapters.errors import InvalidRequest
 from adapters.wire import sse
-from adapters.wire.json_text import dump_text, encode
+from adapters.wire.json_text import dump_text, encode, loads
 from adapters.wire.openai_types import (
     FIELDS,
     AudioContent,
@@ -50,7 +50,7 @@ from adapters.wire.openai_types import (
     ResponseFormat,
     TextContent,
 )
-from adapters.wire.validation import decode, in_range, whole
+from adapters.wire.validation import BOM, decode, in_range, whole
 
 OLD_FORM_MODEL = "default"
 """What a body of the older form asks for when it names no model."""
@@ -81,10 +81,10 @@ def parse_chat_request(body: bytes) -> ChatRequest:
 def _unknown_fields(body: bytes, wire: ChatBody) -> tuple[str, ...]:
     known = FIELDS if wire.messages is None else FIELDS - {"prompt", "history"}
     try:
-        keys = _KEYS.decode(body)
-    except msgspec.DecodeError:  # the typed decoding needed its second look; the extras are not worth one
-        return ()
-    return tuple(key[:64] for key in keys if key not in known and keys[key] != b"null")
+        given = [key for key, value in _KEYS.decode(body).items() if bytes(value) != b"null"]
+    except msgspec.DecodeError:  # the typed decoding needed its second look too
+        given = [key for key, value in loads(body.removeprefix(BOM)).items() if value is not None]
+    return tuple(key[:64] for key in given if key not in known)
 
 
 def _request(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
@@ -260,7 +260,7 @@ _CHOICES: dict[str, _Choice] = {
 def _tool_choice(wire: ChatBody, tools: tuple[Tool, ...]) -> tuple[_Choice, tuple[Tool, ...]]:
     """The choice, and the tools left to choose from (`allowed_tools` narrows them)."""
     at, value = "tool_choice", wire.tool_choice
-    if value is None and wire.functions is not None:
+    if value is None:
         at, value = "function_call", wire.function_call
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         value, tools = _allowed_tools(value, tools)
@@ -295,13 +295,20 @@ def _allowed_tools(value: dict[str, Any], tools: tuple[Tool, ...]) -> tuple[Any,
     body = value.get("allowed_tools", value)
     listed = body.get("tools") if isinstance(body, dict) else None
     if not isinstance(listed, list):
-        raise InvalidRequest("Missing required parameter: 'tool_choice.tools'.", param="tool_choice.tools")
-    names = {
-        (item.get("function") or item).get("name")
-        for item in listed
-        if isinstance(item, dict) and isinstance(item.get("function") or item, dict)
-    }
-    return body.get("mode", "auto"), tuple(tool for tool in tools if tool.name in names)
+        raise InvalidRequest(
+            "Missing required parameter: 'tool_choice.allowed_tools.tools'.",
+            param="tool_choice.allowed_tools.tools",
+            code="missing_required_parameter",
+        )
+    mode = "auto" if body.get("mode") is None else body["mode"]
+    if mode not in ("auto", "required"):
+        raise InvalidRequest(
+            "Invalid value for 'tool_choice.allowed_tools.mode': supported values are 'auto' and 'required'.",
+            param="tool_choice.allowed_tools.mode",
+        )
+    functions = [item.get("function") or item for item in listed if isinstance(item, dict)]
+    names = [function.get("name") for function in functions if isinstance(function, dict)]
+    return mode, tuple(tool for tool in tools if tool.name in names)
 
 
 # ---------------------------------------------------------------- messages
@@ -408,7 +415,8 @@ def _part(part: Content, at: str, role: Role) -> TextPart | ImagePart:
             image = part.image_url
             url, detail = (image, None) if isinstance(image, str) else (image.url, image.detail)
             if not url.startswith(("data:", "https://", "http://")):
-                raise InvalidRequest(f"Invalid '{at}.image_url': expected a data URI or an address.", param=at)
+                at = f"{at}.image_url"
+                raise InvalidRequest(f"Invalid '{at}': expected a data URI or an address.", param=at)
             return ImagePart(url, detail)
         case AudioContent():
             kind = "input_audio"
@@ -598,24 +606,52 @@ class ChatStreamEncoder:
         return wire if name is None else {"name": name, **wire}
 
 
+_CALL_FRAME = 200  # bytes around a call's name and arguments, its id among them
+
+
 def _size(delta: Delta) -> int:
-    """An upper bound of the bytes of the delta's texts once they are escaped."""
-    texts = [delta.text, delta.reasoning, *(call.arguments for call in delta.tool_calls)]
-    return sum(len(encode(text)) for text in texts)
+    """An upper bound of the bytes of the delta once it is JSON."""
+    size = len(encode(delta.text)) + len(encode(delta.reasoning))
+    for call in delta.tool_calls:
+        size += len(encode(call.arguments)) + len(encode(call.name)) + len(encode(call.id)) + _CALL_FRAME
+    return size if delta.logprobs is None else size + len(encode(delta.logprobs))
 
 
 def split_delta(delta: Delta) -> list[Delta]:
     """A delta too long for one line as several; a call keeps its id and name in its first piece."""
     pieces = [Delta(reasoning=part) for part in _split_text(delta.reasoning)]
-    texts = [Delta(text=part) for part in _split_text(delta.text)]
-    if delta.logprobs is not None:
-        texts = [Delta(text=delta.text, logprobs=delta.logprobs)]
+    if delta.logprobs is None:
+        texts = [Delta(text=part) for part in _split_text(delta.text)]
+    else:
+        texts = _split_logprobs(delta.text, delta.logprobs)
     for call in delta.tool_calls:
         name, id_ = call.name, call.id
         for part in _split_text(call.arguments) or [""]:
             texts.append(Delta(tool_calls=(ToolCallDelta(call.index, id_, name, part),)))
             name = id_ = None
     return pieces + texts
+
+
+def _split_logprobs(text: str, entries: list[Any]) -> list[Delta]:
+    """Text and the entries of its tokens. They part together where the tokens spell the text."""
+    runs = _split_entries(entries)
+    spelled = ["".join(map(_token, run)) for run in runs]
+    if "".join(spelled) == text:
+        return [Delta(part, logprobs=run) for part, run in zip(spelled, runs, strict=True)]
+    return [*(Delta(text=part) for part in _split_text(text)), *(Delta(logprobs=run) for run in runs)]
+
+
+def _token(entry: Any) -> str:
+    token = entry.get("token") if isinstance(entry, dict) else None
+    return token if isinstance(token, str) else ""
+
+
+def _split_entries(entries: list[Any]) -> list[list[Any]]:
+    # Half a line each: the text that they spell stands in the same line.
+    if len(entries) < 2 or len(encode(entries)) <= MAX_LINE // 2:
+        return [entries]
+    middle = len(entries) // 2
+    return _split_entries(entries[:middle]) + _split_entries(entries[middle:])
 
 
 def _split_text(text: str) -> list[str]:

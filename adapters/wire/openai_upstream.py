@@ -50,6 +50,9 @@ def read_finish(reason: Any) -> FinishReason | None:
 
 # ---------------------------------------------------------------- usage
 
+_MOST = 2**53
+"""More than anybody can count in one answer; JSON also allows numbers that no integer or float can hold."""
+
 
 def read_usage(value: Any) -> Usage | None:
     """A usage object of chat completions or of responses; `None` if it counts nothing."""
@@ -59,18 +62,25 @@ def read_usage(value: Any) -> Usage | None:
     completion = _count(value.get("completion_tokens", value.get("output_tokens")))
     if prompt is None and completion is None:
         return None
-    neurons = value.get("neurons")
+    neurons = _amount(value.get("neurons"))
     return Usage(
         prompt_tokens=prompt or 0,
         completion_tokens=completion or 0,
         cached_tokens=_detail(value, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
         reasoning_tokens=_detail(value, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
-        neurons=float(neurons) if isinstance(neurons, int | float) else None,
+        neurons=None if neurons is None else float(neurons),
     )
 
 
 def _count(value: Any) -> int | None:
-    return round(value) if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None
+    number = _amount(value)
+    return None if number is None else round(number)
+
+
+def _amount(value: Any) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= _MOST:
+        return None
+    return value
 
 
 def _detail(usage: dict[str, Any], objects: tuple[str, ...], name: str) -> int:

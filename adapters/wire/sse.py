@@ -26,8 +26,9 @@ class SSEDecoder:
     def __init__(self, max_frame: int = MAX_FRAME) -> None:
         self._max_frame = max_frame
         self._partial: list[bytes] = []  # pieces of a line that has not ended
-        self._held = 0  # bytes in `_partial` and `_data`
+        self._partial_size = 0  # bytes in `_partial`
         self._data: list[bytes] = []
+        self._data_size = 0  # bytes in `_data`, and one a line: an event of empty lines has an end too
         self._skip_lf = False
         self._start = True
 
@@ -43,15 +44,15 @@ class SSEDecoder:
                 self._partial.append(lines[0])
                 lines[0] = b"".join(self._partial)
                 self._partial.clear()
+                self._partial_size = 0
             if self._start:
                 self._start = False
                 lines[0] = lines[0].removeprefix(_BOM)
             self._take_lines(lines, events)
-            self._held = sum(map(len, self._data))
         if rest:
             self._partial.append(rest)
-            self._held += len(rest)
-        if self._held > self._max_frame:
+            self._partial_size += len(rest)
+        if self._partial_size + self._data_size > self._max_frame:
             raise FrameTooLong(f"an event is longer than {self._max_frame} bytes")
         return events
 
@@ -77,10 +78,13 @@ class SSEDecoder:
                 if data:
                     events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
+                    self._data_size = 0
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._data_size += len(data[-1]) + 1
             elif line == b"data":
                 data.append(b"")
+                self._data_size += 1
 
 
 def dump_data(payload: bytes) -> bytes:

@@ -34,10 +34,18 @@ class ThinkSplitter:
             return []
         held, self._held = self._held, ""
         if stripped.startswith(OPEN):
-            self._state = self._inside
-            return self._inside(stripped[len(OPEN) :].lstrip("\n"))
+            self._state = self._opening
+            return self._opening(stripped[len(OPEN) :])
         self._state = self._after
         return [Delta(text=held)]
+
+    def _opening(self, text: str) -> list[Delta]:
+        """The line break after the tag is no part of the thought."""
+        text = text.lstrip("\n")
+        if not text:
+            return []
+        self._state = self._inside
+        return self._inside(text)
 
     def _inside(self, text: str) -> list[Delta]:
         thought, tag, answer = (self._held + text).partition(CLOSE)

@@ -106,9 +106,11 @@ class ToolCallReader:
             return ""
         if call.held is not None:  # the name has come
             arguments, call.held = "".join(call.held) + arguments, None
+        if call.arguments_seen:
+            return arguments  # blanks too: they may stand inside a string
         if not arguments.strip():
             return ""
-        if not call.arguments_seen and (call.name is None or arguments.lstrip().startswith('"')):
+        if call.name is None or arguments.lstrip().startswith('"'):
             call.held = [arguments.lstrip()]
             return ""
         call.arguments_seen = True

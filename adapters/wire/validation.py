@@ -12,6 +12,8 @@ from adapters.wire import json_text
 
 T = TypeVar("T")
 
+BOM = b"\xef\xbb\xbf"
+
 # msgspec's texts, 0.18 to 0.22: "<what> - at `$.path`"; the path is missing for the value itself.
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.S)
 _EXPECTED = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+)`")
@@ -31,12 +33,12 @@ _WORDS = {
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T], type_: type[T]) -> T:
     """The body as `type_`. Raises InvalidRequest with the path of the first field at fault."""
-    body = body.removeprefix(b"\xef\xbb\xbf")
+    body = body.removeprefix(BOM)
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as exc:
         raise _complaint(str(exc)) from None
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     return convert(_loads(body), type_)
 
@@ -93,10 +95,15 @@ def in_range(value: float | None, param: str, low: float, high: float) -> float 
     side = "below" if value < low else "above"
     raise InvalidRequest(
         f"Invalid '{param}': decimal {side} {word} value. Expected a value {'>=' if value < low else '<='} {bound:g}, "
-        f"but got {value:g} instead.",
+        f"but got {_shown(value)} instead.",
         param=param,
         code=f"decimal_{side}_{'min' if value < low else 'max'}_value",
     )
+
+
+def _shown(value: float) -> str:
+    """A number for a text; an integer from JSON may be longer than a float, and than is good to read."""
+    return f"{value:g}" if isinstance(value, float) else str(value)[:40]
 
 
 def whole(value: float | None, param: str, low: int, high: int) -> int | None:

@@ -210,7 +210,7 @@ def parse_chat_result(body: bytes, *, context_window: int | None = None) -> Chat
         raise RelayError(Fault.UPSTREAM_ERROR, "Workers AI answered with something that is not JSON.") from None
     if not isinstance(value, dict):
         raise RelayError(Fault.UPSTREAM_ERROR, "Workers AI answered in a form that cannot be read.")
-    if value.get("success") is False or value.get("errors"):
+    if value.get("success") is False or value.get("errors") or value.get("error"):
         raise read_error(502, value, context_window=context_window)
     result = value.get("result") if "result" in value or "success" in value else value
     if not result:
@@ -330,15 +330,13 @@ class ChatStreamDecoder:
     def _frame(self, payload: bytes, events: list[ChatEvent]) -> None:
         try:
             frame = _decode_frame(payload)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             frame = _second_look(payload)
         self._frames += 1
-        if frame.choices is not None:
-            if frame.error is not None and not frame.choices:
-                raise self._error(frame)
-            self._openai_chunk(frame, events)
-        elif frame.error or frame.errors or frame.success is False:
+        if frame.error or frame.errors or frame.success is False:
             raise self._error(frame)
+        if frame.choices is not None:
+            self._openai_chunk(frame, events)
         else:
             self._classic(frame, events)
 
@@ -357,12 +355,12 @@ class ChatStreamDecoder:
 
     def _classic(self, frame: _Frame, events: list[ChatEvent]) -> None:
         text = self._text(frame)
+        reasoning = read_text(frame.reasoning_content) or read_text(frame.reasoning)
         if frame.usage is not None:
-            if text:
+            if text or reasoning or frame.tool_calls:  # more may follow
                 self._usage.chunk(frame.usage)
             elif self._usage.tail(frame.usage):
                 self.complete = True
-        reasoning = read_text(frame.reasoning_content) or read_text(frame.reasoning)
         if reasoning:
             events.append(Delta(reasoning=reasoning))
         if text:
@@ -382,11 +380,14 @@ class ChatStreamDecoder:
         if frame.response is msgspec.UNSET:
             return ""
         raw = bytes(frame.response)
-        if raw.startswith(b'"'):
-            return _decode_text(raw)
-        if raw == b"null" and self._null_is_nothing(frame):
+        try:
+            if raw.startswith(b'"'):
+                return _decode_text(raw)
+            word = raw.decode()
+        except UnicodeDecodeError:
+            raise _unreadable() from None
+        if word == "null" and self._null_is_nothing(frame):
             return ""
-        word = raw.decode()
         needs_space = word in ("true", "false", "null") and self._last_char and self._last_char not in _NO_SPACE_AFTER
         return f" {word}" if needs_space else word
 
@@ -415,5 +416,9 @@ def _second_look(payload: bytes) -> _Frame:
         if isinstance(value, dict) and "response" in value:
             value["response"] = msgspec.Raw(encode(value["response"]))
         return msgspec.convert(value, _Frame)
-    except (NotJson, msgspec.ValidationError):
-        raise RelayError(Fault.UPSTREAM_ERROR, "The upstream sent a frame that cannot be read.") from None
+    except (NotJson, msgspec.ValidationError, RecursionError):
+        raise _unreadable() from None
+
+
+def _unreadable() -> RelayError:
+    return RelayError(Fault.UPSTREAM_ERROR, "The upstream sent a frame that cannot be read.")

@@ -13,7 +13,10 @@ from adapters.wire.json_text import NotJson, loads
 
 _PREFIX = re.compile(r"^(?:(?:AiError|Ai|InferenceUpstreamError|Error): ?)+")
 _REQUEST_ID = re.compile(r"\s*\([0-9a-f-]{6,40}\)\s*$")
-_CODE_IN_TEXT = re.compile(r"\b(\d{3,5})\b")
+_CODE_IN_TEXT = re.compile(r"\b(\d{3,5})(?=:)|\bcode\W{1,3}(\d{3,5})\b", re.I)
+# Ids of accounts and tokens in any of Cloudflare's forms, and the words in which a validator repeats its input.
+_SECRET = re.compile(r"\b[0-9a-f]{32}\b|\bcf(?:ut|at|k)_[\w-]+|\bBearer\s+\S+", re.I)
+_ECHO = re.compile(r"""[\s,\[({]*(?:['"]input['"]\s*:|\binput_value\s*=).*""", re.S)
 
 _CONTEXT = re.compile(
     r"maximum context length|context window|context length|context_length|prompt is too long"
@@ -96,8 +99,9 @@ def _by_status(status: int) -> Fault:
 
 
 def clean(text: str) -> str:
-    """Cloudflare's words without its prefixes and request id, at most 300 characters."""
-    return _REQUEST_ID.sub("", _PREFIX.sub("", text)).strip()[:300]
+    """Cloudflare's words without its prefixes, request id, secrets and echoes, at most 300 characters."""
+    words = _REQUEST_ID.sub("", _PREFIX.sub("", text))
+    return _SECRET.sub("***", _ECHO.sub("", words)).strip()[:300]
 
 
 def _context_text(words: str, context_window: int | None) -> str:
@@ -145,5 +149,9 @@ def _item(item: Any) -> Complaint:
 
 
 def _known_code_in(text: str) -> int | None:
-    """Some forms carry the code in the text alone: the first number that is a known one."""
-    return next((int(n) for n in _CODE_IN_TEXT.findall(text) if int(n) in BY_UPSTREAM_CODE), None)
+    """Some forms carry the code in the text alone (`3040: Capacity ..`): the first that is a known one.
+
+    Not any number: a limit of 1000 or 10000 tokens is no code, though both are.
+    """
+    found = (int(before or after) for before, after in _CODE_IN_TEXT.findall(text))
+    return next((code for code in found if code in BY_UPSTREAM_CODE), None)

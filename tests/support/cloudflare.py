@@ -29,6 +29,7 @@ class Asked:
         self.query: str = scope["query_string"].decode()
         self.headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         self.body = body
+        self.client: tuple[str, int] = scope["client"]
         self.gone = asyncio.Event()
 
     @property
@@ -130,6 +131,7 @@ class FakeCloudflare:
     def __init__(self) -> None:
         self.requests: list[Asked] = []
         self.arrived = asyncio.Event()
+        """Set by every request; a test clears it to wait for the next one."""
         self.scripts: dict[str, Script | deque[Script]] = {}
         self.rows: list[dict[str, Any]] = []
         self.token_status = "active"
@@ -142,6 +144,12 @@ class FakeCloudflare:
     def runs(self) -> list[Asked]:
         """The calls of models."""
         return [asked for asked in self.requests if "/ai/run/" in asked.path]
+
+    def reset(self) -> None:
+        """Forget what was asked and scripted."""
+        self.requests.clear()
+        self.scripts.clear()
+        self.arrived.clear()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import httpx
 
 from proxy.app import create_app
 from proxy.dispatch import Retries
 from proxy.drain import Drain
 from proxy.settings import Settings, load_settings
 from tests.support.cloudflare import ACCOUNT, BASE_PATH, TOKEN, FakeCloudflare
-from tests.support.servers import Served, serving
+from tests.support.servers import DEADLINE, Served, serving
 
 KEY = "sk-test-0123456789abcdef"
 MODEL = "@cf/meta/llama-3.2-1b-instruct"
@@ -50,12 +52,37 @@ class Rig(NamedTuple):
 
 
 @asynccontextmanager
-async def relaying(state_dir: Path, **flags: object) -> AsyncIterator[Rig]:
-    """Both servers until the block is left. Retries come without a pause."""
+async def relaying(state_dir: Path, *, policy: Retries | None = None, **flags: object) -> AsyncIterator[Rig]:
+    """Both servers until the block is left. Retries come without a pause unless `policy` says otherwise."""
     cloudflare = FakeCloudflare()
     async with serving(cloudflare) as upstream:
-        settings = settings_for(state_dir, upstream.url, **flags)
-        drain = Drain()
-        app = create_app(settings, settings.tokens, drain=drain, retries=Retries(settings.retries, 0.0))
-        async with serving(app) as relay:
+        async with relaying_to(upstream.url, state_dir, policy=policy, **flags) as (relay, drain):
             yield Rig(relay, cloudflare, drain)
+
+
+@asynccontextmanager
+async def relaying_to(
+    upstream: str, state_dir: Path, *, policy: Retries | None = None, **flags: object
+) -> AsyncIterator[tuple[Served, Drain]]:
+    """A relay alone, in front of a Cloudflare at `upstream`."""
+    settings = settings_for(state_dir, upstream, **flags)
+    drain = Drain()
+    app = create_app(settings, settings.tokens, drain=drain, retries=policy or Retries(settings.retries, 0.0))
+    async with serving(app) as relay:
+        yield relay, drain
+
+
+def calling(url: str, **headers: str) -> httpx.AsyncClient:
+    """A client of the relay at `url`, with a token."""
+    return httpx.AsyncClient(
+        base_url=url,
+        headers={**AUTH, **headers},
+        timeout=DEADLINE,
+        trust_env=False,
+        transport=httpx.AsyncHTTPTransport(),
+    )
+
+
+def asking(text: str = "Say hello.", **fields: Any) -> dict[str, Any]:
+    """The body of a chat request to `MODEL`."""
+    return {"model": MODEL, "messages": [{"role": "user", "content": text}], **fields}
