@@ -121,7 +121,8 @@ class AnswerRules:
         if told is not None and not (told == "tool_calls" and not self._calls):
             return told
         limit = self._request.max_tokens
-        return "length" if limit is not None and usage.completion_tokens >= limit else "stop"
+        counted = not usage.estimated  # an estimate errs on the high side
+        return "length" if limit is not None and counted and usage.completion_tokens >= limit else "stop"
 
 
 class StopCutter:

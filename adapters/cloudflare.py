@@ -227,7 +227,7 @@ class _Batches:
     """
 
     def __init__(self, chunks: AsyncIterator[bytes], decoder: ChatStreamDecoder) -> None:
-        self._chunks = chunks
+        self._next_chunk = chunks.__anext__
         self._decoder = decoder
         self._prefetched: list[ChatEvent] | None = None
         self._ended = False
@@ -239,6 +239,8 @@ class _Batches:
         if self._prefetched is not None:
             batch, self._prefetched = self._prefetched, None
             return batch
+        if self._decoder.failure is not None:
+            raise self._decoder.failure
         while not self._decoder.done and not self._ended:
             chunk = await self._read()
             events = self._close() if chunk is None else self._decoder.feed(chunk)
@@ -259,7 +261,9 @@ class _Batches:
     async def _read(self) -> bytes | None:
         """The next chunk; `None` at the end. What breaks after the answer was whole has broken nothing."""
         try:
-            return await anext(self._chunks, None)
+            return await self._next_chunk()
+        except StopAsyncIteration:
+            return None
         except httpx.TransportError as exc:
             if self._decoder.complete:
                 return None
@@ -273,10 +277,10 @@ class _Batches:
         self._ended = True
         try:
             async with asyncio.timeout(_DRAIN_SECONDS):
-                while await anext(self._chunks, None) is not None:
-                    pass
-        except (TimeoutError, httpx.TransportError):
-            return  # the answer was whole; only the connection is lost
+                while True:
+                    await self._next_chunk()
+        except (StopAsyncIteration, TimeoutError, httpx.TransportError):
+            return  # the answer was whole; at worst the connection is lost
 
 
 async def _one_batch(events: list[ChatEvent]) -> AsyncIterator[list[ChatEvent]]:

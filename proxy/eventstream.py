@@ -1,7 +1,7 @@
 """Sends an answer as server-sent events, and owns the stream while it does.
 
-The upstream runs in the request's own task; beside it one child watches for the client's leaving and
-for silence. asyncio's task group serves here rather than anyio's: 7 against 39 microseconds a request.
+Two children of the request's task: one runs the upstream, one watches for the client's leaving and for
+silence. asyncio's task group serves here rather than anyio's: 7 against 39 microseconds a request.
 """
 
 from __future__ import annotations
@@ -102,23 +102,29 @@ class EventStreamAnswer:
 
     async def run(self, stream: AbstractAsyncContextManager[EventStream], drain: Drain) -> None:
         """Send the whole stream. Raises ClientLeft, StreamBroken, or what failed before anything was sent."""
-        failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 watcher = group.create_task(self._watch())
-                try:
-                    async with drain.guard(), stream as batches:
-                        await self._pump(batches)
-                except Exception as exc:  # noqa: BLE001 - raised again or rendered below, outside the group
-                    failure = exc
-                watcher.cancel()
+                # A task of its own: a chunk then wakes the frames from here on, not the whole stack above them.
+                pump = group.create_task(self._serve(stream, drain))
+                pump.add_done_callback(lambda _: watcher.cancel())
         except* ClientLeft:
             raise ClientLeft from None
+        failure = pump.result()
         if failure is None or self._ended:
             return
         if not self._committed:
             raise failure
         await self._fail(failure)
+
+    async def _serve(self, stream: AbstractAsyncContextManager[EventStream], drain: Drain) -> Exception | None:
+        """Send every batch; what went wrong, if anything did."""
+        try:
+            async with drain.guard(), stream as batches:
+                await self._pump(batches)
+        except Exception as exc:  # noqa: BLE001 - raised again or rendered by `run`, outside the group
+            return exc
+        return None
 
     async def _pump(self, batches: AsyncIterator[list[ChatEvent]]) -> None:
         encode = self._encoder.encode

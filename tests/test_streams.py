@@ -404,6 +404,12 @@ HARMLESS: dict[str, Callable[[], Script]] = {
     "the body ends": lambda: stream(openai_chunk({"content": "Hi"}), openai_chunk({}, "stop")),
     "the connection is cut": lambda: stream(openai_chunk({"content": "Hi"}), openai_chunk({}, "stop"), cut=True),
     "silence": lambda: stream(openai_chunk({"content": "Hi"}), openai_chunk({}, "stop"), Step(TAIL, asyncio.Event())),
+    "the body ends inside the usage": lambda: stream(
+        openai_chunk({"content": "Hi"}), openai_chunk({}, "stop"), b'data: {"usage":'
+    ),
+    "a frame that cannot be read": lambda: stream(
+        openai_chunk({"content": "Hi"}), openai_chunk({}, "stop") + b"data: {oops\n\n", END
+    ),
     "the usage tail is the end": lambda: stream(classic("Hi"), TAIL),
     "the usage tail is the end, and cut": lambda: stream(classic("Hi"), TAIL, cut=True),
 }
@@ -417,6 +423,17 @@ async def test_nothing_that_happens_after_the_answer_was_whole_is_an_error(
     async with listening(client) as listener:
         parts = chunks(await listener.rest())
     assert (text_of(parts), reasons_of(parts)) == ("Hi", ["stop"])
+
+
+async def test_what_came_in_one_read_with_a_bad_frame_reaches_the_client(rig: Rig, client: httpx.AsyncClient) -> None:
+    rig.cloudflare.script(MODEL, stream(classic("Hi") + b"data: {oops\n\n"))
+    async with listening(client) as listener:
+        parts = [json.loads(data) for data in payloads(await listener.rest())]
+    assert [part["choices"][0]["delta"] for part in parts[:-1]] == [
+        {"role": "assistant", "content": ""},
+        {"content": "Hi"},
+    ]
+    assert parts[-1]["error"]["code"] == "upstream_error"
 
 
 async def test_a_connection_serves_on_after_a_whole_stream(rig: Rig) -> None:

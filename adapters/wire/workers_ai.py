@@ -294,9 +294,16 @@ class ChatStreamDecoder:
         self.complete = False
         """The upstream has said that the answer is whole; what may still come is its usage."""
         self.done = False
+        self.failure: RelayError | None = None
+        """What is to be raised after the events given last."""
 
     def feed(self, chunk: bytes) -> list[ChatEvent]:
-        """Events completed by `chunk`. Raises RelayError for a frame that cannot be read or is an error."""
+        """Events completed by `chunk`. Raises RelayError for a frame that cannot be read or is an error.
+
+        Events that came before such a frame are given first; the error is then in `failure`.
+        """
+        if self.failure is not None:
+            raise self.failure
         try:
             payloads = self._sse.feed(chunk)
         except sse.FrameTooLong:
@@ -305,33 +312,50 @@ class ChatStreamDecoder:
 
     def close(self) -> list[ChatEvent]:
         """The upstream has ended. Raises UpstreamTruncated if it stopped before its answer was whole."""
+        if self.failure is not None:
+            raise self.failure
         if self.done:
             return []
         events = self._take(self._sse.close())
-        if self.done:
+        if self.done or self.failure is not None:
             return events
-        if not self.complete:
-            raise UpstreamTruncated
-        return [*events, *self._finish()]
+        if self.complete:
+            return [*events, *self._finish()]
+        return self._fail(UpstreamTruncated(), events)
 
     def _take(self, payloads: list[bytes]) -> list[ChatEvent]:
         events: list[ChatEvent] = []
-        for payload in payloads:
-            if self.done:
-                break
-            if payload.strip() == sse.DONE:
-                if not self._frames:
-                    raise EmptyResult
-                events += self._finish()
-            else:
-                self._frame(payload, events)
+        try:
+            for payload in payloads:
+                if self.done:
+                    break
+                if payload.strip() == sse.DONE:
+                    if not self._frames:
+                        raise EmptyResult
+                    events += self._finish()
+                else:
+                    self._frame(payload, events)
+        except RelayError as exc:
+            return self._fail(exc, events)
+        return events
+
+    def _fail(self, failure: RelayError, events: list[ChatEvent]) -> list[ChatEvent]:
+        """Raise `failure`, or first give what came before it in the same read."""
+        if not events:
+            raise failure
+        self.failure = failure
         return events
 
     def _frame(self, payload: bytes, events: list[ChatEvent]) -> None:
         try:
             frame = _decode_frame(payload)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            frame = _second_look(payload)
+            try:
+                frame = _second_look(payload)
+            except RelayError:
+                if self.complete:  # the answer was whole; only its usage is lost
+                    return
+                raise
         self._frames += 1
         if frame.error or frame.errors or frame.success is False:
             raise self._error(frame)

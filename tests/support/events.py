@@ -21,8 +21,11 @@ class Decoder(Protocol[T]):
 
 
 def play(decoder: Decoder[T], pieces: Iterable[bytes]) -> list[T]:
-    """Everything that the decoder makes of the pieces and of their end."""
-    return [*(event for piece in pieces for event in decoder.feed(piece)), *decoder.close()]
+    """Everything that the decoder makes of the pieces and of their end. Raises what it had to put off."""
+    events = [*(event for piece in pieces for event in decoder.feed(piece)), *decoder.close()]
+    if failure := getattr(decoder, "failure", None):
+        raise failure
+    return events
 
 
 def pieces_of(wire: bytes, cuts: Iterable[int]) -> list[bytes]:
