@@ -24,6 +24,7 @@ class Call:
     __slots__ = (
         "affinity",
         "changes",
+        "committed",
         "deadline",
         "id",
         "refusal",
@@ -44,6 +45,8 @@ class Call:
         """What is wrong with the request before anybody has read its body."""
         self.replaced: tuple[Change, ...] = ()
         """Changes that the relay decided on before any backend was asked."""
+        self.committed = False
+        """The answer's status has been sent."""
         self.upstream: str | None = None
         self.changes: tuple[Change, ...] = ()
         self.upstream_seconds = 0.0

@@ -6,9 +6,7 @@ import logging
 import traceback
 
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.base import Call
 from adapters.errors import RelayError
@@ -29,7 +27,8 @@ class StreamBroken(Exception):
 class ErrorBoundary:
     """Answers expected errors in the caller's dialect; a bug becomes a 500, or a broken connection.
 
-    Starlette's own handlers sit inside the user's middleware and would miss what authentication raises.
+    It takes the place of Starlette's two error middlewares, one of which would sit inside authentication and miss
+    what that raises.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,19 +37,12 @@ class ErrorBoundary:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        committed = False
-
-        async def watching_send(message: Message) -> None:
-            nonlocal committed
-            committed = True
-            await send(message)
-
         call: Call = scope["state"]["call"]
         try:
             if call.refusal is not None:
                 raise call.refusal
             _check_escapes(scope.get("raw_path", b""))
-            await self.app(scope, receive, watching_send)
+            await self.app(scope, receive, send)
         except ClientLeft:
             log.debug("client left, request %s", call.id)
         except StreamBroken as exc:
@@ -59,9 +51,9 @@ class ErrorBoundary:
             raise
         except Exception as exc:  # noqa: BLE001 - the one place where a bug becomes an answer, and is logged
             problem = self._problem(exc, scope, call)
-            if committed:
+            if call.committed:
                 raise StreamBroken from None
-            await send_problem(send, problem)
+            await _answer(problem, scope, send)
 
     @staticmethod
     def _problem(exc: Exception, scope: Scope, call: Call) -> problems.Problem:
@@ -100,12 +92,9 @@ def _check_escapes(raw_path: bytes) -> None:
             raise HTTPException(400)
 
 
-async def router_error(request: HTTPConnection, exc: Exception) -> Response:
-    """The router's 404 and 405, in the dialect of the path. A plain OPTIONS learns what is allowed."""
-    assert isinstance(exc, HTTPException)
-    scope = request.scope
-    if exc.status_code == 405 and scope["method"] == "OPTIONS":
-        return Response(status_code=204, headers=exc.headers)
-    problem = problems.of_http_exception(exc, scope["method"], scope["path"])
-    headers = {name.decode(): value.decode("latin-1") for name, value in problem.headers}
-    return Response(problem.body(), problem.status, headers, media_type="application/json")
+async def _answer(problem: problems.Problem, scope: Scope, send: Send) -> None:
+    """Send it; a plain OPTIONS, which the router calls not allowed, learns what is."""
+    if problem.status == 405 and scope["method"] == "OPTIONS":
+        await send({"type": "http.response.start", "status": 204, "headers": list(problem.headers)})
+        return await send({"type": "http.response.body"})
+    await send_problem(send, problem)

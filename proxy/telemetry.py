@@ -47,6 +47,7 @@ class Telemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                call.committed = True
                 message["headers"] = [*message["headers"], *self._headers(call, started)]
             await send(message)
 
