@@ -5,15 +5,17 @@ Source of the shapes: Cloudflare's API documentation and SDKs, and field reports
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-import anyio
 import httpx
 import msgspec
 
 from adapters.errors import BY_UPSTREAM_CODE, Fault, RelayError
+from adapters.http import exchange, read_body
+from adapters.wire.workers_ai_errors import complaint
 
 _PAGE_SIZE = 100
 _MAX_PAGES = 50
@@ -111,29 +113,21 @@ async def _get(access: Access, path: str) -> Any:
         "authorization": f"Bearer {access.api_token}",
         "user-agent": "workers-ai-relay",
     }
-    timeout = httpx.Timeout(access.timeout).as_dict()
-    request = httpx.Request("GET", access.base_url + path, headers=headers, extensions={"timeout": timeout})
     try:
-        with anyio.fail_after(access.timeout):
-            response = await access.transport.handle_async_request(request)
-            body = await _read(response)
-    except (TimeoutError, httpx.TimeoutException) as exc:
+        async with (
+            asyncio.timeout(access.timeout),
+            exchange(
+                access.transport,
+                "GET",
+                httpx.URL(access.base_url + path),
+                httpx.Headers(headers),
+                limits={"connect": access.timeout},
+            ) as response,
+        ):
+            body = await read_body(response, _MAX_BODY)
+    except TimeoutError as exc:
         raise RelayError(Fault.UPSTREAM_TIMEOUT, f"No answer within {access.timeout:g} seconds.") from exc
-    except httpx.HTTPError as exc:
-        raise RelayError(Fault.UPSTREAM_UNREACHABLE, f"No connection ({type(exc).__name__}).") from exc
     return _result(access, response.status_code, body)
-
-
-async def _read(response: httpx.Response) -> bytes:
-    try:
-        body = bytearray()
-        async for chunk in response.aiter_bytes():
-            body += chunk
-            if len(body) > _MAX_BODY:
-                raise RelayError(Fault.UPSTREAM_ERROR, "The answer is too long.")
-        return bytes(body)
-    finally:
-        await response.aclose()
 
 
 def _result(access: Access, http_status: int, body: bytes) -> Any:
@@ -144,7 +138,8 @@ def _result(access: Access, http_status: int, body: bytes) -> Any:
     if isinstance(envelope, dict):
         if 200 <= http_status < 300 and envelope.get("success") is not False:
             return envelope.get("result")
-        code, message = _first_error(envelope)
+        code, text = complaint(envelope)
+        message = text or "The answer names no error."
     else:
         code, message = None, "The answer is not JSON."
     fault = BY_UPSTREAM_CODE.get(code, Fault.UPSTREAM_ERROR) if code is not None else Fault.UPSTREAM_ERROR
@@ -153,18 +148,3 @@ def _result(access: Access, http_status: int, body: bytes) -> Any:
     # Nothing that an API echoes may show the token.
     message = "".join(c if c.isprintable() else " " for c in message.replace(access.api_token, "***")[:300])
     raise Refused(fault, message, http_status=http_status, upstream_code=code)
-
-
-def _first_error(envelope: dict[str, Any]) -> tuple[int | None, str]:
-    """Code and text. AI Gateway has `error` for `errors`; codes may be text; the catalogue's 404 has a bare text."""
-    errors = envelope.get("errors") or envelope.get("error")
-    first = errors[0] if isinstance(errors, list) and errors else errors
-    if isinstance(first, str):
-        return None, first
-    if not isinstance(first, dict):
-        return None, "The answer names no error."
-    try:
-        code = int(first.get("code", ""))
-    except (TypeError, ValueError):
-        code = None
-    return code, str(first.get("message", "The answer names no error."))

@@ -98,7 +98,7 @@ async def test_a_refusal_never_repeats_the_token_and_never_writes_controls() -> 
 FAILURES: dict[str, tuple[httpx.HTTPError, Fault]] = {
     "no connection": (httpx.ConnectError("x"), Fault.UPSTREAM_UNREACHABLE),
     "no answer": (httpx.ReadTimeout("x"), Fault.UPSTREAM_TIMEOUT),
-    "half an answer": (httpx.RemoteProtocolError("x"), Fault.UPSTREAM_UNREACHABLE),
+    "half an answer": (httpx.RemoteProtocolError("x"), Fault.UPSTREAM_ERROR),
 }
 
 

@@ -72,7 +72,7 @@ def parse_error(status: int, body: bytes, *, context_window: int | None = None) 
 
 def read_error(status: int, value: Any, *, context_window: int | None = None) -> RelayError:
     """As `parse_error`, for a body that is JSON already."""
-    code, text = _complaint(value)
+    code, text = complaint(value)
     fault = BY_UPSTREAM_CODE.get(code) if code is not None else None
     words = clean(text)
     if fault in (None, Fault.INVALID_VALUE, Fault.REQUEST_TOO_LARGE) and _OUTPUT_LIMIT.search(words):
@@ -116,7 +116,7 @@ def _context_text(words: str, context_window: int | None) -> str:
     return f"{sentence} Please shorten the messages or lower max_tokens. (context_length_exceeded)"
 
 
-def _complaint(value: Any) -> Complaint:
+def complaint(value: Any) -> Complaint:
     """The first error of any of Cloudflare's envelopes."""
     if not isinstance(value, dict):
         return None, ""
