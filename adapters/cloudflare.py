@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import hashlib
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -296,12 +295,12 @@ def _late() -> RelayError:
     return RelayError(Fault.UPSTREAM_TIMEOUT, "Workers AI did not answer in time.")
 
 
-def _retry_after(header: str | None) -> float:
-    """Cloudflare's wish in seconds, or a guess, within what clients wait for."""
+def _retry_after(header: str | None) -> float | None:
+    """Cloudflare's wish in seconds, if it has one, within what clients wait for."""
     try:
         wish = float(header or "")
     except ValueError:
-        wish = random.uniform(1, 5)
+        return None
     return min(max(1.0, wish), _RETRY_AFTER_MAX)  # in this order "nan" becomes 1
 
 

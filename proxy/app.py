@@ -19,6 +19,7 @@ from adapters.base import ChatAdapter
 from adapters.catalogue import Catalogue, load_snapshot
 from adapters.cloudflare import Account, Cloudflare, Timeouts
 from adapters.cloudflare_account import Access, check_models_permission
+from adapters.errors import RelayError
 from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
 from adapters.transport import open_transport
 from adapters.wire import openai_chat
@@ -96,6 +97,7 @@ def create_app(
         async with AsyncExitStack() as stack:
             stack.push_async_callback(transport.aclose)
             _read_stored(shelf, settings)
+            _check_aliases(shelf, settings)
             if settings.upstream == "cloudflare":
                 tasks = await stack.enter_async_context(asyncio.TaskGroup())
                 refresh = tasks.create_task(
@@ -186,6 +188,14 @@ def _read_stored(shelf: Shelf, settings: Settings) -> None:
         shelf.catalogue = _offered(read_catalogue(settings.state_dir), settings)
     except StoredCatalogueError as exc:
         log.warning("%s; the shipped list of models is used", exc)
+
+
+def _check_aliases(shelf: Shelf, settings: Settings) -> None:
+    for alias in settings.aliases:
+        try:
+            shelf.catalogue.resolve(alias)
+        except RelayError as exc:  # no error: the account may come to list it
+            log.warning("alias %r leads nowhere: %s", alias, exc.message)
 
 
 def _by_id(settings: Settings, catalogue: Catalogue) -> dict[str, str]:

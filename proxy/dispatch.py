@@ -22,7 +22,7 @@ from proxy.modes import Modes
 T = TypeVar("T")
 
 _PARALLEL = 8  # upstream calls at once for one request with `n` above 1
-_LONGEST_PAUSE = 8.0  # seconds; a client is told to come back rather than kept waiting longer
+_LONGEST_PAUSE = 2.0  # seconds; a client is rather told to come back, by a status, while it can still be sent
 
 
 class Shelf:

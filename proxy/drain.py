@@ -15,7 +15,12 @@ class Drain:
     def __init__(self) -> None:
         self.started = False
         self._expired = False
-        self._running: set[asyncio.Timeout] = set()
+        self._limits: set[asyncio.Timeout] = set()
+
+    @property
+    def running(self) -> int:
+        """How many requests are under way."""
+        return len(self._limits)
 
     def start(self) -> None:
         """The server is to stop: it is no longer ready for anything new."""
@@ -25,7 +30,7 @@ class Drain:
         """End all that is still running now. Its callers get an error, in band if need be."""
         self.started = self._expired = True
         now = asyncio.get_running_loop().time()
-        for limit in tuple(self._running):
+        for limit in tuple(self._limits):
             limit.reschedule(now)
 
     @asynccontextmanager
@@ -36,11 +41,11 @@ class Drain:
         limit = asyncio.timeout(None)
         try:
             async with limit:
-                self._running.add(limit)
+                self._limits.add(limit)
                 try:
                     yield
                 finally:
-                    self._running.discard(limit)
+                    self._limits.discard(limit)
         except TimeoutError:
             if not limit.expired():
                 raise

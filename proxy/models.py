@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from adapters.catalogue import Catalogue, Model
@@ -47,11 +48,17 @@ class ModelDetail:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name: str = scope["path_params"]["model"]
+        if not name:
+            raise HTTPException(404)
         catalogue = self._shelf.catalogue
         model = catalogue.resolve(name)
         if model.status == "unknown":  # Cloudflare may have it, but there is nothing to tell of it
             raise catalogue.not_found(name)
-        await send_body(send, encode(dump_model(model, model.id, self._owner, _created(catalogue))))
+        row = dump_model(model, model.id, self._owner, _created(catalogue))
+        if name in catalogue.aliases:
+            row["alias_of"] = row["id"]
+            row["id"] = name
+        await send_body(send, encode(row))
 
 
 def dump_model(model: Model, id: str, owner: str, created: int) -> dict[str, Any]:

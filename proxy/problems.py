@@ -31,13 +31,14 @@ class Problem(NamedTuple):
 
 
 _INVALID = "invalid_request_error"
+_COME_BACK = 2.0  # seconds, where the upstream names none
 
 # What the router and the reading of bodies can say, by status.
 _ROUTER: Mapping[int, tuple[str, str]] = {
     400: ("invalid_url", "The path holds an escape that cannot be read."),
     404: ("unknown_url", "Unknown request URL: {method} {path}."),
     405: ("method_not_allowed", "Not allowed to {method} on {path}."),
-    413: ("request_too_large", "The request body is too large."),
+    413: ("request_too_large", "The request body is larger than this relay takes (RELAY_MAX_BODY)."),
     415: ("unsupported_media_type", "The request body must not be compressed."),
 }
 
@@ -52,7 +53,7 @@ def _advice(exc: RelayError) -> tuple[tuple[bytes, bytes], ...]:
     if exc.fault is Fault.QUOTA_EXHAUSTED:
         return ((b"x-should-retry", b"false"),)
     if exc.fault is Fault.RATE_LIMITED:
-        return ((b"retry-after", str(math.ceil(exc.retry_after or 1)).encode()),)
+        return ((b"retry-after", str(math.ceil(exc.retry_after or _COME_BACK)).encode()),)
     return ()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import secrets
 import signal
@@ -30,6 +32,8 @@ from proxy.drain import Drain
 from proxy.settings import Settings
 from proxy.sources import SourceOptions
 
+log = logging.getLogger("relay")
+
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 2048
 _KEEP_ALIVE = 75  # seconds; clients keep idle connections for a minute or so, and must not be the slower to let go
@@ -44,7 +48,9 @@ def run(settings: Settings, options: SourceOptions) -> int:
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as exc:
-        click.echo(f"error: cannot listen on {settings.host}:{settings.port}: {exc.strerror or exc}", err=True)
+        advice = "; is a relay running already? --port takes another" if exc.errno == errno.EADDRINUSE else ""
+        reason = exc.strerror or exc
+        click.echo(f"error: cannot listen on {settings.host}:{settings.port}: {reason}{advice}", err=True)
         return 1
     port = listener.getsockname()[1]
     text = start_text(
@@ -117,6 +123,7 @@ class _Draining:
         self._app = app
         self._drain = drain
         self._deadline = deadline
+        self._interrupts = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" and threading.current_thread() is threading.main_thread():
@@ -129,6 +136,11 @@ class _Draining:
         previous = signal.getsignal(number)
 
         def handle(received: int, frame: FrameType | None) -> None:
+            self._interrupts += received == signal.SIGINT
+            if self._interrupts == 2:
+                # uvicorn would cut every stream on the spot; they can still say what became of them.
+                loop.call_soon_threadsafe(self._drain.expire)
+                return
             loop.call_soon_threadsafe(self._stop, loop)
             if callable(previous):
                 previous(received, frame)
@@ -136,9 +148,16 @@ class _Draining:
         signal.signal(number, handle)
 
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._drain.started:
-            self._drain.start()
-            loop.call_later(self._deadline, self._drain.expire)
+        if self._drain.started:
+            return
+        if self._drain.running:
+            log.info(
+                "stopping: %d answers under way have %g seconds; Ctrl-C again ends them now",
+                self._drain.running,
+                self._deadline,
+            )
+        self._drain.start()
+        loop.call_later(self._deadline, self._drain.expire)
 
 
 @dataclass(frozen=True)

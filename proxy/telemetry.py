@@ -108,7 +108,9 @@ def _patience(call: Call, value: bytes, started: float) -> None:
 def _strict(call: Call, value: bytes, started: float) -> None:
     wish = _YES.get(value.strip().lower())
     if wish is None:
-        call.refusal = InvalidRequest("Invalid header: expected 'true' or 'false'.", param="x-relay-strict")
+        call.refusal = InvalidRequest(
+            "Invalid header 'x-relay-strict': expected 'true' or 'false'.", param="x-relay-strict"
+        )
     else:
         call.strict = wish
 
@@ -117,7 +119,7 @@ def _stream_mode(call: Call, value: bytes, started: float) -> None:
     wish = value.strip().lower()
     if wish not in (b"auto", b"native", b"synthetic"):
         call.refusal = InvalidRequest(
-            "Invalid header: expected 'auto', 'native' or 'synthetic'.", param="x-relay-stream"
+            "Invalid header 'x-relay-stream': expected 'auto', 'native' or 'synthetic'.", param="x-relay-stream"
         )
     else:
         call.stream_mode = wish.decode()

@@ -194,6 +194,30 @@ async def test_the_deadline_ends_the_rest_in_band(tmp_path: Path, workers: str) 
         assert await child.status() == 0
 
 
+async def closed_to_new_connections(port: int) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                return
+            writer.close()
+            await writer.wait_closed()
+
+
+async def test_a_second_ctrl_c_ends_the_rest_in_band_at_once(tmp_path: Path) -> None:
+    async with served(tmp_path) as child, connected(child.port) as connection:
+        child.cloudflare.script(MODEL, stream(FIRST, Step(REST, asyncio.Event())))
+        await connection.send(chat_request(asking(stream=True)))
+        begun = await connection.until(b'"Hello"')
+        child.process.send_signal(signal.SIGINT)
+        await closed_to_new_connections(child.port)
+        child.process.send_signal(signal.SIGINT)
+        body = begun + await connection.to_end()
+        assert b'"code":"overloaded"' in body and b"[DONE]" not in body
+        assert await child.status() == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 async def test_a_signal_to_an_idle_relay_ends_it_well_at_once(tmp_path: Path, number: signal.Signals) -> None:
     async with served(tmp_path) as child, connected(child.port) as idle:

@@ -92,7 +92,6 @@ NAMES = {
     "the id escaped once": quote(MODEL, safe=""),
     "the id escaped twice": quote(quote(MODEL, safe=""), safe=""),
     "the short name": "llama-3.2-1b-instruct",
-    "an alias": "gpt-4o-mini",
     "in capitals": MODEL.upper(),
 }
 
@@ -102,6 +101,11 @@ async def test_one_model_by_any_of_its_names(client: httpx.AsyncClient, name: st
     response = await client.get(f"/v1/models/{name}")
     assert response.status_code == 200
     assert (response.json()["id"], response.json()["object"]) == (MODEL, "model")
+
+
+async def test_an_alias_is_a_model_of_its_own_name(client: httpx.AsyncClient) -> None:
+    row = (await client.get("/v1/models/gpt-4o-mini")).json()
+    assert (row["id"], row["alias_of"], row["object"]) == ("gpt-4o-mini", MODEL, "model")
 
 
 async def test_a_retired_model_says_so(client: httpx.AsyncClient) -> None:
