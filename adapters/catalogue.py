@@ -144,18 +144,18 @@ class Catalogue:
         if model is not None:
             return model
         target = self._targets.get(cleaned.casefold())
-        return self._find(cleaned) if target is None else self._find(_cleaned(target))
+        return self._find(cleaned) if target is None else self._find(_cleaned(target), alias=cleaned)
 
-    def _find(self, cleaned: str) -> Model:
-        """The model of this name, aliases aside. Raises as `resolve` does."""
+    def _find(self, cleaned: str, alias: str | None = None) -> Model:
+        """The model of this name, aliases aside; `alias` stood for it. Raises as `resolve` does."""
         model = self._by_id.get(cleaned)
         if model is not None:
             return model
         if found := self._loose.get(cleaned.casefold()):
-            return _only(found, cleaned)
+            return _only(found, cleaned, alias)
         if len(cleaned) <= _MAX_ID and _ACCOUNT_ID.fullmatch(cleaned):
             return Model(id=cleaned[:3].lower() + cleaned[3:], task=CHAT_TASK, status="unknown")
-        raise self.not_found(cleaned)
+        raise self.not_found(cleaned, alias)
 
     def _exact_names(self) -> dict[str, Model]:
         """Every spelling that needs no second look: ids, short names that fit one model, aliases on top.
@@ -176,11 +176,12 @@ class Catalogue:
                 names.pop(alias, None)  # the account may list it tomorrow, so this is no error yet
         return names
 
-    def not_found(self, name: str) -> RelayError:
-        """The error for a name that means nothing here, with what may have been meant."""
+    def not_found(self, name: str, alias: str | None = None) -> RelayError:
+        """The error for a name that means nothing here, with what may have been meant; `alias` stood for it."""
         nearest = self.suggestions(name)
         hint = f" Did you mean {_choices(nearest)}?" if nearest else ""
-        return RelayError(Fault.MODEL_NOT_FOUND, f"The model {_shown(name)} does not exist.{hint}", param="model")
+        message = f"The model {_shown(name)} does not exist.{_standing(alias)}{hint}"
+        return RelayError(Fault.MODEL_NOT_FOUND, message, param="model")
 
     def suggestions(self, wanted: str | Model, limit: int = 3) -> list[str]:
         """Ids of the models nearest to a misspelt name, or best able to stand in for a model; best first."""
@@ -283,13 +284,19 @@ def _not_retired(models: Iterable[Model]) -> tuple[Model, ...]:
     return tuple(model for model in every if not model.is_retired) or every
 
 
-def _only(found: tuple[Model, ...], name: str) -> Model:
+def _only(found: tuple[Model, ...], name: str, alias: str | None = None) -> Model:
     if len(found) == 1:
         return found[0]
     choices = _choices([model.id for model in found])
     raise InvalidRequest(
-        f"The model name {_shown(name)} fits more than one model: {choices}.", param="model", code="ambiguous_model"
+        f"The model name {_shown(name)} fits more than one model: {choices}.{_standing(alias)}",
+        param="model",
+        code="ambiguous_model",
     )
+
+
+def _standing(alias: str | None) -> str:
+    return "" if alias is None else f" The alias {_shown(alias)} stands for it."
 
 
 def _end_of_chain(alias: str, aliases: Mapping[str, str]) -> str:

@@ -14,15 +14,19 @@ class TokenFileError(Exception):
     """The file cannot be made, or does not hold a token."""
 
 
+class FolderUnusable(TokenFileError):
+    """The file can neither be read nor made where it shall be."""
+
+
 def read_or_create(file: Path) -> tuple[str, bool]:
-    """The token, and whether this call made it. Raises TokenFileError."""
+    """The token, and whether this call made it. Raises TokenFileError, FolderUnusable among them."""
     try:
         if token := _read(file):
             return token, False
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return _create(file, PREFIX + secrets.token_urlsafe(32))
     except OSError as exc:
-        raise TokenFileError(f"{file}: cannot keep the relay's token here ({exc.strerror})") from exc
+        raise FolderUnusable(f"{file}: cannot keep the relay's token here ({exc.strerror})") from exc
 
 
 def exposure(file: Path) -> str | None:

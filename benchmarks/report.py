@@ -33,6 +33,7 @@ ROWS: list[tuple[str, Callable[[Figures], str]]] = [
     ("CPU per request, 1 at a time, µs", lambda f: f"{f.cpu_request_alone:.0f}"),
     ("CPU per request, many at once, µs", lambda f: f"{f.cpu_request_together:.0f}"),
     ("CPU per streamed chunk, µs", lambda f: f"{f.cpu_chunk:.1f}"),
+    ("... four times as fast", lambda f: f"{f.cpu_chunk_busy:.1f}"),
     ("added p50 / p99, 1 at a time, ms", lambda f: _pair(f.added.alone)),
     ("added p50 / p99, many at once, ms", lambda f: _pair(f.added.together)),
     ("added p50 / p99, first chunk, ms", lambda f: _pair(f.added.first_chunk)),

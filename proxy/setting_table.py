@@ -166,6 +166,24 @@ def base_url(raw: object) -> str:
     return value
 
 
+def _proxy(raw: object) -> str:
+    value = text(raw)
+    if value != "*":
+        # Strict: a network with host bits set would be taken for a name and match nobody.
+        ipaddress.ip_network(value) if "/" in value else ipaddress.ip_address(value)
+    return value
+
+
+_PROXIES = list_of(_proxy)
+
+
+def proxies(raw: object) -> str:
+    """Addresses and networks, joined by commas; `*` beside others is `*`, for uvicorn knows it only alone."""
+    value = _PROXIES(raw)
+    items = [str(item) for item in value] if isinstance(value, tuple) else []
+    return "*" if "*" in items else ",".join(items)
+
+
 def root_path(raw: object) -> str:
     value = text(raw).rstrip("/")
     if value and not value.startswith("/"):
@@ -391,8 +409,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "forwarded_allow_ips",
         "RELAY_FORWARDED_ALLOW_IPS",
-        matching(r"[^\"']+"),
-        "addresses or networks, separated by commas, or *",
+        proxies,
+        "IP addresses or networks such as 10.0.0.0/8, separated by commas, or *",
         "127.0.0.1",
         "Proxies whose X-Forwarded-* headers are believed.",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +17,32 @@ MASK = "***"
 SHORTEST_PUBLIC_TOKEN = 16  # characters; what a guesser on the network would have to get through
 OWN_TOKEN_PREFIX = "sk-relay-"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# OpenSSL's words for a key that is not the certificate's; the second one where even their kinds differ.
+_NO_PAIR = ("KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED", "KEY_TYPE_MISMATCH")
+_TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. `problems` names each wrong one as its author wrote it; no secrets."""
+    """The settings cannot be used. `problems` names each wrong one as its author wrote it; no secrets.
 
-    def __init__(self, problems: tuple[str, ...], warnings: tuple[str, ...] = ()) -> None:
+    `partial`, where there is one, is for showing only: what cannot be read holds its default.
+    """
+
+    def __init__(
+        self, problems: tuple[str, ...], warnings: tuple[str, ...] = (), partial: Settings | None = None
+    ) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
         self.warnings = warnings
+        self.partial = partial
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Settings:
     """One field per row of `proxy.setting_table.SETTINGS`, then what belongs to no single value.
 
-    Times are in seconds, sizes in bytes. `origins` maps each attribute to where its value came from.
+    Times are in seconds, sizes in bytes. `origins` maps each attribute to where its value came from, `names` to
+    how its author wrote it. `directory` is the folder in which sources were looked for.
     """
 
     account_id: str | None
@@ -68,6 +79,8 @@ class Settings:
     aliases: Mapping[str, str] = field(default_factory=dict)
     model_streams: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    directory: Path = Path()
     warnings: tuple[str, ...] = ()
     options: SourceOptions = field(default_factory=SourceOptions)
 
@@ -108,16 +121,19 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], direc
     draft = _Draft(gather(options, environ, directory))
     for check in (_check_base_url, _check_credentials, _check_gateway, _check_tokens, _check_tls):
         check(draft)
-    if draft.problems:
-        raise SettingsError(tuple(draft.problems), tuple(draft.warnings))
-    return Settings(
+    settings = Settings(
         **draft.values,
         aliases=draft.gathered.aliases,
         model_streams=draft.gathered.model_streams,
         origins=draft.origins,
+        names=draft.names,
+        directory=directory,
         warnings=tuple(draft.warnings),
         options=options,
     )
+    if draft.problems:
+        raise SettingsError(tuple(draft.problems), settings.warnings, settings)
+    return settings
 
 
 class _Draft:
@@ -153,6 +169,7 @@ class _Draft:
             value = setting.parse(found.raw)
         except (ValueError, OverflowError):
             self.broken.add(setting.attribute)
+            self.origins[setting.attribute] = f"default: {found.name} cannot be read"
             self.problems.append(f"{found.name}: expected {setting.expects}{_got(setting, found.raw)}")
             return
         self.values[setting.attribute] = found.base / value if isinstance(value, Path) else value
@@ -259,6 +276,7 @@ def _check_tls(draft: _Draft) -> None:
     pair = ("ssl_certfile", "ssl_keyfile")
     if draft.broken & set(pair):
         return
+    known = len(draft.problems)
     for attribute, other in (pair, pair[::-1]):
         file: Path | None = draft.values[attribute]
         if file is None:
@@ -270,3 +288,33 @@ def _check_tls(draft: _Draft) -> None:
                 pass
         except OSError as exc:
             draft.problems.append(f"{draft.names[attribute]}: expected a readable file ({exc.strerror})")
+    certificate, key = (draft.values[attribute] for attribute in pair)
+    if certificate is not None and key is not None and len(draft.problems) == known:
+        draft.problems += _pair_problems(certificate, key, *(draft.names[attribute] for attribute in pair))
+
+
+def _pair_problems(certificate: Path, key: Path, certificate_name: str, key_name: str) -> list[str]:
+    """Why a server cannot show this certificate with this key; either file can be at fault."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asked: list[bool] = []
+
+    def no_password() -> str:
+        asked.append(True)  # without a callback OpenSSL would ask at the terminal
+        return ""
+
+    try:
+        context.load_verify_locations(certificate)
+    except (ssl.SSLError, OSError):
+        return [f"{certificate_name}: expected a certificate chain in PEM form (-----BEGIN CERTIFICATE-----)"]
+    try:
+        context.load_cert_chain(certificate, key, password=no_password)
+    except (ssl.SSLError, OSError) as exc:
+        reason = getattr(exc, "reason", None)
+        if reason in _NO_PAIR:
+            return [f"{key_name}: expected the private key of the first certificate in {certificate_name}"]
+        if reason in _TOO_WEAK:
+            return [f"{certificate_name}: expected a certificate that OpenSSL finds strong enough ({reason})"]
+        if asked:
+            return [f"{key_name}: expected a private key without a password"]
+        return [f"{key_name}: expected a private key in PEM form (-----BEGIN PRIVATE KEY-----)"]
+    return []

@@ -22,6 +22,7 @@ _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _BY_ENV = {setting.env: setting for setting in SETTINGS}
 _BY_ATTRIBUTE = {setting.attribute: setting for setting in SETTINGS}
 _NOT_YET = "not available in this version"
+_SIMILAR = 0.7  # of 1; two letters of four that changed places still are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +122,12 @@ def config_file(options: SourceOptions, directory: Path) -> Path | None:
     """The `relay.toml` that counts; one that was named counts even if it is missing."""
     if options.config:
         return directory / Path(options.config).expanduser()
-    folders = (directory, platformdirs.user_config_path(APP_NAME, appauthor=False))
-    return next((folder / _FILE_NAME for folder in folders if (folder / _FILE_NAME).is_file()), None)
+    return next((file for file in (directory / _FILE_NAME, user_file()) if file.is_file()), None)
+
+
+def user_file() -> Path:
+    """The `relay.toml` that counts in every folder without one of its own."""
+    return platformdirs.user_config_path(APP_NAME, appauthor=False) / _FILE_NAME
 
 
 def _add_toml(found: Gathered, options: SourceOptions, directory: Path) -> None:
@@ -214,5 +219,7 @@ def _is_name(raw: object) -> TypeGuard[str]:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {matches[0]}?" if matches else ""
+    # What all names begin with says nothing of how near two of them are.
+    ends = {other.removeprefix("RELAY_"): other for other in known}
+    matches = difflib.get_close_matches(name.removeprefix("RELAY_"), ends, n=1, cutoff=_SIMILAR)
+    return f"; did you mean {ends[matches[0]]}?" if matches else ""

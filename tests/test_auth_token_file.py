@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from auth import token_file
-from auth.token_file import PREFIX, TokenFileError, exposure, read_or_create
+from auth.token_file import PREFIX, FolderUnusable, TokenFileError, exposure, read_or_create
 
 
 def mode(path: Path) -> int:
@@ -67,7 +67,7 @@ def test_a_file_that_holds_no_token_is_refused_and_kept(tmp_path: Path, content:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file")
-    with pytest.raises(TokenFileError, match="state"):
+    with pytest.raises(FolderUnusable, match="state"):
         read_or_create(tmp_path / "state" / "token")
 
 

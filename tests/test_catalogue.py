@@ -144,8 +144,18 @@ def test_aliases_in_a_circle_are_an_error_when_built(aliases: dict[str, str]) ->
 @pytest.mark.parametrize("alias", ["mine", "phi-2", LLAMA])
 def test_an_alias_that_leads_nowhere_names_what_is_missing_once_it_is_used(alias: str) -> None:
     catalogue = SNAPSHOT.with_aliases({alias: "no-such-thing"})
-    with pytest.raises(RelayError, match="'no-such-thing' does not exist"):
+    with pytest.raises(RelayError, match="'no-such-thing' does not exist") as caught:
         catalogue.resolve(alias)
+    assert f"The alias '{alias}' stands for it." in caught.value.message
+
+
+def test_an_alias_that_fits_several_models_is_named() -> None:
+    catalogue = Catalogue([chat("@cf/a/twin"), chat("@hf/b/twin")], "2026-01-01", aliases={"mine": "twin"})
+    with pytest.raises(InvalidRequest, match="more than one model.* The alias 'mine' stands for it"):
+        catalogue.resolve("mine")
+    with pytest.raises(InvalidRequest) as caught:
+        catalogue.resolve("twin")
+    assert "alias" not in caught.value.message
 
 
 def test_an_alias_to_a_model_unknown_here_still_goes_to_cloudflare() -> None:

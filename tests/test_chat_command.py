@@ -54,6 +54,9 @@ def relay_that_answers(*answers: Canned) -> Iterator[Server]:
     def answer(asked: Asked) -> Canned:
         if asked.path == "/healthz":
             return Canned(200, b"{}", {"x-request-id": "12345678"})
+        if asked.path.startswith("/v1/models/"):
+            known = asked.path.endswith("/other")
+            return as_json(200, {}) if known else as_json(404, {"error": {"message": "The model does not exist."}})
         return left.pop(0) if len(left) > 1 else left[0]
 
     with serving(answer) as server:
@@ -71,7 +74,7 @@ def bodies(server: Server) -> list[Any]:
 def test_once_prints_the_answer_alone() -> None:
     with relay_that_answers(HELLO) as server:
         result = chat(server, "--once", "Hi", "--system", "Be brief.", "some-model")
-    assert (result.exit_code, result.output) == (0, "Hello.\n")
+    assert (result.exit_code, result.stdout) == (0, "Hello.\n")
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     assert bodies(server) == [{"model": "some-model", "messages": messages, "stream": True}]
     assert server.asked[-1].headers["authorization"] == f"Bearer {TOKEN}"
@@ -81,7 +84,7 @@ def test_once_prints_the_answer_alone() -> None:
 def test_each_line_of_a_pipe_is_a_message_of_one_conversation() -> None:
     with relay_that_answers(HELLO) as server:
         result = chat(server, lines="one\n\n/two\n")
-    assert (result.exit_code, result.output) == (0, "Hello.\nHello.\n")
+    assert (result.exit_code, result.stdout) == (0, "Hello.\nHello.\n")
     assert bodies(server)[1] == {
         "model": FIRST_MODEL,
         "messages": [
@@ -124,7 +127,16 @@ def test_without_a_relay_one_is_started_for_the_conversation(monkeypatch: pytest
 
         monkeypatch.setattr("proxy.commands.chat.background", background)
         result = CliRunner().invoke(cli, ["chat", "--once", "Hi"], env={"RELAY_PORT": "0"})
-    assert (result.exit_code, result.output) == (0, "Hello.\n")
+    assert (result.exit_code, result.stdout) == (0, "Hello.\n")
+    assert result.stderr == f"started one for this conversation at {server.url} (simulator)\n"
+
+
+def test_the_relay_is_named_by_flags_and_said_first() -> None:
+    with relay_that_answers(HELLO) as server:
+        words = ["chat", "--host", "localhost", "--port", str(server.port), "--once", "Hi"]
+        result = CliRunner().invoke(cli, words)
+    assert (result.exit_code, result.stdout) == (0, "Hello.\n")
+    assert result.stderr == f"the relay at http://localhost:{server.port} answers\n"
 
 
 def test_another_program_at_the_address_does_not_get_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,10 +193,17 @@ def test_a_conversation_at_a_terminal() -> None:
     with relay_that_answers(Canned(200, reasoned, EVENT_STREAM), endless, HELLO) as server:
         terminal = Terminal(server.port)
         try:
+            terminal.expect(f"the relay at {server.url} answers")
             terminal.expect(FIRST_MODEL)
             terminal.expect("> ")
             terminal.type("/nonsense\n")
             terminal.expect("/nonsense is no command")
+            terminal.type("/model other\n")
+            terminal.expect("other answers")
+            terminal.type("/model no such/thing?\n")
+            terminal.expect("The model does not exist. other still answers")
+            terminal.type("/model @cf/new/one\n")
+            terminal.expect("@cf/new/one answers")
             terminal.type("/model other\n")
             terminal.expect("other answers")
             terminal.type("Hi\n")
@@ -207,5 +226,7 @@ def test_a_conversation_at_a_terminal() -> None:
         finally:
             hold.set()
             terminal.close()
+    lookups = [asked.path for asked in server.asked if asked.path.startswith("/v1/models/")]
+    assert lookups == [f"/v1/models/{name}" for name in ("other", "no%20such/thing%3F", "other")]
     assert [body["model"] for body in bodies(server)] == ["other"] * 3
     assert [turn["content"] for turn in bodies(server)[2]["messages"]] == ["Go", "On and on", "And?"]

@@ -85,7 +85,7 @@ def test_config_as_json(folder: Path) -> None:
     assert set(document["settings"]) == {setting.env for setting in SETTINGS}
 
 
-@pytest.mark.parametrize("command", ["config", "token", "serve", "chat", "models"])
+@pytest.mark.parametrize("command", ["token", "serve", "chat", "models"])
 def test_wrong_settings_are_all_listed_and_are_status_2(command: str) -> None:
     result = relay(command, RELAY_PORT="x", RELAY_STRICT="perhaps", RELAY_PROT="1")
     assert result.exit_code == 2
@@ -93,6 +93,49 @@ def test_wrong_settings_are_all_listed_and_are_status_2(command: str) -> None:
     assert "error: RELAY_STRICT: expected" in result.stderr
     assert "warning: RELAY_PROT is no setting" in result.stderr
     assert result.stdout == ""
+
+
+def test_config_shows_the_other_settings_beside_what_is_wrong() -> None:
+    result = relay("config", RELAY_PORT="x", RELAY_RETRIES="7", RELAY_PROT="1", **CREDENTIALS)
+    assert result.exit_code == 2
+    rows = {line.split()[0]: line.rstrip().split(maxsplit=2)[1:] for line in result.stdout.splitlines()[1:]}
+    assert rows["RELAY_RETRIES"] == ["7", "environment"]
+    assert rows["RELAY_PORT"] == ["8790", "default: RELAY_PORT cannot be read"]
+    assert "error: RELAY_PORT: expected" in result.stderr
+    assert "warning: RELAY_PROT is no setting" in result.stderr
+    assert SECRET not in result.output
+
+
+def test_config_as_json_tells_what_is_wrong() -> None:
+    result = relay("config", "--json", RELAY_PORT="x")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 2
+    assert document["problems"][0].startswith("RELAY_PORT: expected")
+    assert "RELAY_RETRIES" in document["settings"]
+
+
+def test_config_takes_the_flags_of_the_address(folder: Path) -> None:
+    words = ["--host", "::1", "--port", "1", "--state-dir", "here"]
+    settings = json.loads(relay("config", "--json", *words).stdout)["settings"]
+    assert settings["RELAY_HOST"] == {"value": "::1", "origin": "flag --host"}
+    assert settings["RELAY_PORT"] == {"value": 1, "origin": "flag --port"}
+    assert settings["RELAY_STATE_DIR"]["value"] == str(folder / "here")
+
+
+STATE_DIRS = {
+    "environment": (["token"], {"RELAY_STATE_DIR": "file/x"}, "error: RELAY_STATE_DIR: expected a folder"),
+    "flag": (["token", "--state-dir", "file"], {}, "error: --state-dir: expected a folder"),
+}
+
+
+@pytest.mark.parametrize(("words", "environ", "text"), STATE_DIRS.values(), ids=STATE_DIRS)
+def test_a_state_folder_that_cannot_be_used_is_told_by_the_settings_name(
+    folder: Path, words: list[str], environ: dict[str, str], text: str
+) -> None:
+    (folder / "file").write_text("")
+    result = relay(*words, **environ)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(text)
 
 
 def test_token_makes_one_and_prints_it_ever_after(folder: Path) -> None:
@@ -166,8 +209,19 @@ def test_completion_prints_a_script_for_this_command(shell: str) -> None:
     assert "_RELAY_COMPLETE" in result.stdout
 
 
-def test_completion_completes_commands_and_flags() -> None:
-    environ = {**os.environ, "_RELAY_COMPLETE": "bash_complete", "COMP_WORDS": "relay tok", "COMP_CWORD": "1"}
+COMPLETIONS = {
+    "a command": ("relay tok", {"token"}),
+    "a command below": ("relay models ", {"list", "refresh"}),
+    "a flag of the default": ("relay models --js", {"--json"}),
+    "a second flag of the default": ("relay models --json --al", {"--all"}),
+    "a flag": ("relay chat --po", {"--port"}),
+}
+
+
+@pytest.mark.parametrize(("line", "found"), COMPLETIONS.values(), ids=COMPLETIONS)
+def test_completion_completes_commands_and_flags(line: str, found: set[str]) -> None:
+    place = str(len(line.split(" ")) - 1)
+    environ = {**os.environ, "_RELAY_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": place}
     code = "from proxy.cli import main; main()"
     printed = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-    assert printed.stdout == "plain,token\n"
+    assert {row.partition(",")[2] for row in printed.stdout.splitlines()} == found

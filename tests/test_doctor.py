@@ -142,7 +142,7 @@ def test_a_state_folder_that_cannot_be_made_is_a_failure(folder: Path) -> None:
     (folder / "state").write_text("a file")
     result = doctor()
     assert result.exit_code == 1
-    assert "RELAY_STATE_DIR" in result.stdout
+    assert f"RELAY_STATE_DIR: {folder / 'state'} cannot be written" in result.stdout
 
 
 def test_a_token_that_others_can_read_is_a_warning(folder: Path) -> None:
@@ -155,8 +155,18 @@ def test_a_token_that_others_can_read_is_a_warning(folder: Path) -> None:
     assert TOKEN not in result.output
 
 
+def relay_with(upstream: str) -> Canned:
+    return Canned(200, b"{}", {"x-request-id": "12345678", "x-relay-upstream": upstream})
+
+
 LISTENERS = {
     "a relay": (Canned(200, b"{}", {"x-request-id": "12345678"}), "ok", "a relay answers"),
+    "a relay with these settings": (relay_with("simulator"), "ok", "a relay answers"),
+    "a relay with others": (
+        relay_with("cloudflare"),
+        "failed",
+        "answers with cloudflare, these settings say simulator",
+    ),
     "another program": (Canned(200, b"hello"), "warning", "another program listens"),
 }
 
@@ -168,6 +178,17 @@ def test_who_listens_at_the_relays_address_is_told(answer: Canned, status: str, 
     check = next(check for check in document["checks"] if check["name"] == "address")
     assert check["status"] == status
     assert text in check["text"]
+    assert bool(check["advice"]) == (status != "ok")
+
+
+def test_the_relay_to_look_for_is_named_by_flags(folder: Path) -> None:
+    with serving(lambda _: relay_with("cloudflare")) as server:
+        words = ["--host", "localhost", "--port", str(server.port), "--state-dir", str(folder / "other")]
+        result = doctor(*words)
+    assert result.exit_code == 1
+    assert f"the relay at http://localhost:{server.port} answers with cloudflare" in result.stdout
+    assert "Run doctor with the settings of that relay" in result.stdout
+    assert f"{folder / 'other'} can be written" in result.stdout
 
 
 def test_a_server_that_cannot_be_reached_ends_the_examination(free_port: int) -> None:

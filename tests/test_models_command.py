@@ -52,6 +52,17 @@ def test_the_list_of_one_task(task: str) -> None:
     assert {row["task"] for row in rows} == {"Text Generation"}
 
 
+def test_the_text_list_ends_with_the_aliases(folder: Path) -> None:
+    assert "aliases:" not in models().stdout
+    (folder / "relay.toml").write_text('[aliases]\n"gpt-4o" = "@cf/a/b"\nsmall = "gpt-4o"\n')
+    assert models().stdout.endswith("aliases:\n  gpt-4o -> @cf/a/b\n  small -> gpt-4o\n")
+
+
+def test_help_names_the_options_of_the_default() -> None:
+    printed = " ".join(models("--help").stdout.split())
+    assert "the options of `list` (--json, --task TASK, --all) work without naming it" in printed
+
+
 def test_an_unknown_task_is_wrong_usage_and_the_tasks_are_named() -> None:
     result = models("--task", "Cooking")
     assert result.exit_code == 2

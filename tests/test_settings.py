@@ -12,6 +12,7 @@ import pytest
 from proxy.setting_table import CLOUDFLARE_API, SETTINGS
 from proxy.settings import Settings, SettingsError, load_settings
 from proxy.sources import SourceOptions
+from tests.support.certificates import CERTIFICATE, KEY, LOCKED_KEY, OTHER_KEY, write_pair
 
 CREDENTIALS = {"CLOUDFLARE_ACCOUNT_ID": "a" * 32, "CLOUDFLARE_API_TOKEN": "cfut_secret"}
 LONG = "t" * 16
@@ -62,6 +63,8 @@ READINGS: dict[str, tuple[str, str, object]] = {
     ),
     "no origins": ("RELAY_CORS_ORIGINS", "none", ()),
     "empty is unset": ("RELAY_PORT", "", 8790),
+    "proxies": ("RELAY_FORWARDED_ALLOW_IPS", " 10.0.0.0/8, ::1 ", "10.0.0.0/8,::1"),
+    "any proxy": ("RELAY_FORWARDED_ALLOW_IPS", "127.0.0.1,*", "*"),
     "a path behind a proxy": ("RELAY_ROOT_PATH", "/relay/", "/relay"),
 }
 
@@ -124,6 +127,9 @@ REFUSALS: dict[str, tuple[dict[str, str], str]] = {
     "a home of nobody": ({"RELAY_STATE_DIR": "~nobody-at-all-5f/x"}, "RELAY_STATE_DIR: expected a folder"),
     "an origin with a path": ({"RELAY_CORS_ORIGINS": "https://a.example/x"}, "RELAY_CORS_ORIGINS: expected origins"),
     "a broken IPv6 address": ({"RELAY_HOST": "1::2::3"}, "RELAY_HOST: expected a host name"),
+    "a proxy's name": ({"RELAY_FORWARDED_ALLOW_IPS": "foo"}, "RELAY_FORWARDED_ALLOW_IPS: expected IP addresses"),
+    "one bad proxy of two": ({"RELAY_FORWARDED_ALLOW_IPS": "::1,10.0.0"}, "RELAY_FORWARDED_ALLOW_IPS: expected"),
+    "a network with host bits": ({"RELAY_FORWARDED_ALLOW_IPS": "10.0.0.1/8"}, "RELAY_FORWARDED_ALLOW_IPS: expected"),
     "certificate alone": ({"RELAY_SSL_CERTFILE": "/dev/null"}, "RELAY_SSL_KEYFILE: missing, though RELAY_SSL_CERTFILE"),
     "certificate that is not there": (
         {"RELAY_SSL_CERTFILE": "no.pem", "RELAY_SSL_KEYFILE": "/dev/null"},
@@ -135,6 +141,30 @@ REFUSALS: dict[str, tuple[dict[str, str], str]] = {
 @pytest.mark.parametrize(("environ", "text"), REFUSALS.values(), ids=REFUSALS)
 def test_the_environment_is_refused(tmp_path: Path, environ: dict[str, str], text: str) -> None:
     assert text in problems(tmp_path, environ)
+
+
+BAD_PAIRS = {
+    "no certificate": ("nonsense", KEY, "--ssl-certfile: expected a certificate chain in PEM form"),
+    "a key for a certificate": (KEY, KEY, "--ssl-certfile: expected a certificate chain in PEM form"),
+    "no key": (CERTIFICATE, "nonsense", "--ssl-keyfile: expected a private key in PEM form"),
+    "a certificate for a key": (CERTIFICATE, CERTIFICATE, "--ssl-keyfile: expected a private key in PEM form"),
+    "another's key": (CERTIFICATE, OTHER_KEY, "--ssl-keyfile: expected the private key of the first certificate in"),
+    "a key under a password": (CERTIFICATE, LOCKED_KEY, "--ssl-keyfile: expected a private key without a password"),
+}
+
+
+@pytest.mark.parametrize(("certificate", "key", "text"), BAD_PAIRS.values(), ids=BAD_PAIRS)
+def test_a_certificate_that_no_server_can_show_is_refused(
+    tmp_path: Path, certificate: str, key: str, text: str
+) -> None:
+    found = problems(tmp_path, **write_pair(tmp_path, certificate, key))
+    assert found.startswith(text)
+    assert len(found.splitlines()) == 1
+
+
+def test_a_certificate_and_its_key_are_taken(tmp_path: Path) -> None:
+    settings = load(tmp_path, **write_pair(tmp_path))
+    assert (settings.ssl_certfile, settings.ssl_keyfile) == (tmp_path / "cert.pem", tmp_path / "key.pem")
 
 
 TOML_REFUSALS = {
@@ -240,6 +270,15 @@ WARNINGS = {
     "a misspelt variable": ({"RELAY_PROT": "1"}, "RELAY_PROT is no setting of the relay; did you mean RELAY_PORT?"),
     "a gateway's token alone": ({"CLOUDFLARE_AI_GATEWAY_TOKEN": "x"}, "CLOUDFLARE_AI_GATEWAY_TOKEN has no effect"),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("NONSENSE", None), ("TOKEN", "TOKENS"), ("PROT", "PORT"), ("TIMEOUTS_OF_ALL", None), ("LOGLEVEL", "LOG_LEVEL")],
+)
+def test_only_a_name_that_is_near_is_suggested(tmp_path: Path, name: str, nearest: str | None) -> None:
+    (warning,) = load(tmp_path, {f"RELAY_{name}": "1"}).warnings
+    assert warning.partition("; ")[2] == (f"did you mean RELAY_{nearest}?" if nearest else "")
 
 
 @pytest.mark.parametrize(("environ", "text"), WARNINGS.values(), ids=WARNINGS)

@@ -12,6 +12,7 @@ import pytest
 from adapters.catalogue import load_snapshot
 from proxy.commands.start_text import FIRST_MODEL, local_url, relay_command, start_text
 from proxy.settings import Settings, load_settings
+from tests.support.certificates import write_pair
 
 TOKEN = "sk-relay-0123456789abcdef"
 CREDENTIALS = {"CLOUDFLARE_ACCOUNT_ID": "acc", "CLOUDFLARE_API_TOKEN": "cfut_0123456789"}
@@ -71,13 +72,58 @@ def test_cloudflare_is_named_with_the_origin_of_its_credentials_and_without_them
 def test_the_command_for_the_token_names_the_sources_of_this_start(tmp_path: Path) -> None:
     (tmp_path / "my relay.toml").write_text("")
     settings = load(tmp_path, {"RELAY_STATE_DIR": "state"}, config="my relay.toml", env="")
-    assert f"relay token --config 'my relay.toml' --env '' --state-dir {tmp_path}/state" in text(settings)
+    sources = f"--config '{tmp_path}/my relay.toml' --env ''"
+    assert f"$(relay token {sources} --state-dir {tmp_path}/state)" in text(settings)
+    assert f"`relay doctor {sources}`" in text(settings)
 
 
 def test_tokens_of_the_environment_are_asked_for_where_it_is_the_same(tmp_path: Path) -> None:
     printed = text(load(tmp_path, {"RELAY_TOKENS": TOKEN}), created=False)
-    assert "in a shell that has the same RELAY_TOKENS" in printed
+    assert "Bearer $(relay token)" in printed.splitlines()[-2]
+    assert printed.splitlines()[-1].strip() == "in a shell that has the same RELAY_TOKENS"
     assert TOKEN not in printed
+
+
+FOUND = {
+    "relay.toml": ("relay.toml", f'tokens = ["{TOKEN}"]'),
+    ".dev.vars": (".dev.vars", f"RELAY_TOKENS={TOKEN}"),
+    ".env": (".env", f"RELAY_TOKENS={TOKEN}"),
+    "vars of wrangler": ("wrangler.toml", f'name = "w"\n[vars]\nRELAY_TOKENS = "{TOKEN}"'),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), FOUND.values(), ids=FOUND)
+def test_tokens_of_a_file_that_was_found_are_asked_for_in_its_folder(tmp_path: Path, name: str, content: str) -> None:
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    (folder / name).write_text(content)
+    printed = text(load(folder))
+    assert f"Bearer $(cd '{folder}' && relay token)" in printed
+    assert TOKEN not in printed
+    assert "same RELAY_TOKENS" not in printed
+
+
+def test_tokens_of_a_file_that_was_named_or_is_the_users_own_need_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "named.toml").write_text(f'tokens = ["{TOKEN}"]')
+    assert f"$(relay token --config {tmp_path}/named.toml)" in text(load(tmp_path, config="named.toml"))
+    monkeypatch.setattr("proxy.sources.platformdirs.user_config_path", lambda *_, **__: tmp_path / "home")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "relay.toml").write_text(f'tokens = ["{TOKEN}"]')
+    assert "$(relay token)" in text(load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("host", "all_of_them"), [("0.0.0.0", True), ("::", True), ("::1", False), ("127.0.0.1", False)]
+)
+def test_listening_on_all_addresses_is_said(tmp_path: Path, host: str, all_of_them: bool) -> None:
+    first = text(load(tmp_path, host=host)).splitlines()[0]
+    assert first.endswith("  (listens on all addresses)") == all_of_them
+
+
+def test_an_ipv6_address_is_quoted_for_the_shell(tmp_path: Path) -> None:
+    assert " 'http://[::1]:8790/v1/chat/completions' " in curl(text(load(tmp_path, host="::1")))
 
 
 ADDRESSES = {
@@ -95,8 +141,7 @@ def test_the_address_can_be_called_from_here(tmp_path: Path, host: str, url: str
 
 
 def test_a_certificate_makes_it_https(tmp_path: Path) -> None:
-    (tmp_path / "pem").write_text("")
-    settings = load(tmp_path, ssl_certfile="pem", ssl_keyfile="pem")
+    settings = load(tmp_path, **write_pair(tmp_path))
     assert "-k https://127.0.0.1:8790/v1/" in curl(text(settings))
 
 
@@ -105,9 +150,13 @@ def test_the_command_is_named_as_it_was_run(tmp_path: Path, monkeypatch: pytest.
     on_path.parent.mkdir()
     on_path.write_text("#!/bin/sh\n")
     on_path.chmod(0o755)
-    assert relay_command(str(tmp_path / "my dir" / ".venv" / "bin" / "relay"), tmp_path) == "'my dir/.venv/bin/relay'"
-    assert relay_command(str(tmp_path / "relay"), tmp_path) == "./relay"
+    monkeypatch.chdir(tmp_path)
+    assert relay_command("my dir/.venv/bin/relay", tmp_path) == f"'{tmp_path}/my dir/.venv/bin/relay'"
+    assert relay_command("../relay", tmp_path / "x") == str(tmp_path / "relay")
     assert relay_command("/opt/relay/bin/relay", tmp_path) == "/opt/relay/bin/relay"
     assert relay_command("/src/proxy/cli.py", Path("/none")) == f"{sys.executable} -m proxy.cli"
+    monkeypatch.setenv("PATH", "bin")
+    assert relay_command(str(on_path), tmp_path) == str(on_path)  # means nothing in another folder
     monkeypatch.setenv("PATH", str(on_path.parent))
     assert relay_command(str(on_path), tmp_path / "elsewhere") == "relay"
+    assert relay_command(str(tmp_path / "other" / "relay"), tmp_path) == str(tmp_path / "other" / "relay")

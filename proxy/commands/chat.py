@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import click
 
-from proxy.commands.chat_stream import ChatFailed, Piece, Turn, stream_answer
-from proxy.commands.local_relay import open_client, relay_answers
-from proxy.commands.options import settings_or_exit, source_flags, source_options, state_dir_flag, tokens_or_exit
+from proxy.commands.chat_stream import ChatFailed, Piece, Turn, model_problem, stream_answer
+from proxy.commands.local_relay import find_relay, open_client
+from proxy.commands.options import address_flags, settings_or_exit, source_flags, source_options, tokens_or_exit
 from proxy.commands.start_text import FIRST_MODEL, local_url
 from proxy.server import background
 from proxy.settings import Settings
@@ -33,14 +33,14 @@ _NOTES = {"length": "[cut off at the token limit]", "content_filter": "[withheld
 
 @click.command("chat", short_help="Talk to a model through the relay.")
 @source_flags
-@state_dir_flag
+@address_flags
 @click.option("--system", metavar="TEXT", help="System message.")
 @click.option("--once", metavar="MESSAGE", help="Ask this, print the answer and leave.")
 @click.argument("model", default=FIRST_MODEL)
 def command(model: str, system: str | None, once: str | None, **flags: Any) -> None:
     """Talk to MODEL through the relay: the one that runs, else one started for this conversation.
 
-    Without a terminal, each line of the input is a message and only answers are printed.
+    Without a terminal, each line of the input is a message; answers alone go to the standard output.
     """
     settings = settings_or_exit(source_options(flags))
     tokens, _ = tokens_or_exit(settings)
@@ -57,9 +57,10 @@ def command(model: str, system: str | None, once: str | None, **flags: Any) -> N
 
 @contextmanager
 def _relay(settings: Settings) -> Iterator[str]:
-    """The address of a relay that answers."""
+    """The address of a relay that answers, after saying which one that is."""
     url = local_url(settings, settings.host, settings.port)
-    if settings.port and anyio.run(relay_answers, settings, url):
+    if settings.port and (relay := anyio.run(find_relay, settings, url)):
+        _tell(f"the relay at {url} answers" + (f" ({relay.upstream})" if relay.upstream else ""))
         yield url
         return
     with ExitStack() as stack:
@@ -67,7 +68,14 @@ def _relay(settings: Settings) -> Iterator[str]:
             started = stack.enter_context(background(settings))
         except RuntimeError as exc:
             raise click.ClickException(str(exc)) from exc
+        where = f"no relay answers at {url}; " if settings.port else ""
+        _tell(f"{where}started one for this conversation at {started} ({settings.upstream})")
         yield started
+
+
+def _tell(line: str) -> None:
+    """On stderr, for the standard output may go to a file."""
+    click.echo(click.style(line, dim=True), err=True)
 
 
 class Session:
@@ -82,6 +90,17 @@ class Session:
         self._turns = list(self._start)
         self._terminal = sys.stdout.isatty()
         self._reasoning = False
+
+    def choose(self, model: str) -> str | None:
+        """Let this model answer from now on; what is wrong with it if it cannot."""
+        problem = anyio.run(self._model_problem, model)
+        if problem is None:
+            self.model = model
+        return problem
+
+    async def _model_problem(self, model: str) -> str | None:
+        async with open_client(self._settings, self._base_url) as client:
+            return await model_problem(client, self._token, model)
 
     def clear(self) -> None:
         self._turns = list(self._start)
@@ -168,6 +187,6 @@ def obey(session: Session, line: str) -> str:
         session.clear()
         return "the conversation is forgotten"
     if word == "/model":
-        session.model = argument.strip() or session.model
-        return f"{session.model} answers"
+        problem = session.choose(argument.strip()) if argument.strip() else None
+        return f"{problem} {session.model} still answers" if problem else f"{session.model} answers"
     return _HELP if word == "/help" else f"{word} is no command; /help lists them"

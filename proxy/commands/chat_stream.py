@@ -1,14 +1,17 @@
-"""One answer from the relay, as a client of its OpenAI interface hears it."""
+"""The relay as a client of its OpenAI interface hears it: an answer, and whether a model exists."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from adapters.wire.sse import DONE, FrameTooLong, SSEDecoder
+
+_LOOKUP_TIMEOUT = 5.0  # seconds; the relay answers from memory
 
 Turn = dict[str, str]
 """`role` and `content`."""
@@ -90,6 +93,18 @@ def _decode(frame: bytes) -> list[Piece]:
         for choice in chunk.choices
         for reason in (choice.finish_reason,)
     ]
+
+
+async def model_problem(client: httpx.AsyncClient, token: str, name: str) -> str | None:
+    """Why the relay knows no model by this name; `None` if it does, or if the account alone can tell."""
+    if name.startswith(("@cf/", "@hf/")):
+        return None
+    headers = {"authorization": f"Bearer {token}"}
+    try:
+        response = await client.get(f"/v1/models/{quote(name)}", headers=headers, timeout=_LOOKUP_TIMEOUT)
+    except httpx.HTTPError as exc:
+        return f"The relay does not answer ({type(exc).__name__})."
+    return None if response.status_code == 200 else _refusal(response.status_code, response.content)
 
 
 def _refusal(status: int, body: bytes) -> str:

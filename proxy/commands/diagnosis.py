@@ -19,7 +19,7 @@ import msgspec
 from adapters.cloudflare_account import Access, Refused, TokenStatus, check_models_permission, verify_token
 from adapters.errors import Fault, RelayError
 from auth.token_file import exposure
-from proxy.commands.local_relay import relay_answers
+from proxy.commands.local_relay import find_relay
 from proxy.commands.start_text import local_url
 from proxy.commands.tokens import token_file
 from proxy.settings import Settings
@@ -100,14 +100,15 @@ def check_storage(settings: Settings) -> Check:
             pass
     except OSError as exc:
         advice = "Let the relay's user write there, or name another folder in RELAY_STATE_DIR."
-        return Check(name="storage", status="failed", text=f"{folder}: {exc.strerror}", advice=advice)
+        text = f"{settings.names['state_dir']}: {folder} cannot be written ({exc.strerror})"
+        return Check(name="storage", status="failed", text=text, advice=advice)
     if problem := exposure(token_file(settings)):
         return Check(name="storage", status="warning", text=problem)
     return Check(name="storage", status="ok", text=f"{folder} can be written")
 
 
 async def check_address(settings: Settings) -> Check:
-    """Is the relay's own address free, or already a relay's?"""
+    """Is the relay's own address free, or already a relay's, and one with these settings?"""
     url = local_url(settings, settings.host, settings.port)
     parts = urlsplit(url)
     try:
@@ -116,8 +117,14 @@ async def check_address(settings: Settings) -> Check:
             await stream.aclose()
     except (OSError, TimeoutError):
         return Check(name="address", status="ok", text=f"{url} is free")
-    if await relay_answers(settings, url):
-        return Check(name="address", status="ok", text=f"a relay answers at {url}")
+    if relay := await find_relay(settings, url):
+        if relay.upstream in ("", settings.upstream):
+            return Check(name="address", status="ok", text=f"a relay answers at {url}")
+        text = f"the relay at {url} answers with {relay.upstream}, these settings say {settings.upstream}"
+        advice = (
+            "Run doctor with the settings of that relay (the same folder, flags and environment), or start it again."
+        )
+        return Check(name="address", status="failed", text=text, advice=advice)
     advice = "Stop it, or choose another port with RELAY_PORT."
     return Check(name="address", status="warning", text=f"another program listens at {url}", advice=advice)
 

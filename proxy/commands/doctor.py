@@ -14,7 +14,7 @@ from rich.console import Console
 
 from adapters.transport import open_transport
 from proxy.commands.diagnosis import Check, diagnose
-from proxy.commands.options import read_settings, source_flags, source_options
+from proxy.commands.options import address_flags, read_settings, source_flags, source_options
 from proxy.settings import Settings, SettingsError
 
 _MARKS = {
@@ -27,6 +27,7 @@ _MARKS = {
 
 @click.command("doctor", short_help="Check settings, network, token and account.")
 @source_flags
+@address_flags
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool, **flags: Any) -> None:
     """Check settings, storage, network, token and account, with calls that cost nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from typing import NamedTuple
 
 import httpx
 
@@ -25,11 +26,20 @@ def _trust(settings: Settings, base_url: str) -> ssl.SSLContext | bool:
     return context
 
 
-async def relay_answers(settings: Settings, base_url: str) -> bool:
-    """Does a relay, and no other program, answer at this address?"""
+class Running(NamedTuple):
+    """A relay that answers."""
+
+    upstream: str
+    """`cloudflare` or `simulator`; empty if it does not say."""
+
+
+async def find_relay(settings: Settings, base_url: str) -> Running | None:
+    """The relay at this address; `None` if nobody or another program answers there."""
     try:
         async with open_client(settings, base_url) as client:
             response = await client.get("/healthz", timeout=2.0)
     except (httpx.HTTPError, ssl.SSLError, OSError):
-        return False
-    return response.status_code == 200 and "x-request-id" in response.headers
+        return None
+    if response.status_code != 200 or "x-request-id" not in response.headers:
+        return None
+    return Running(response.headers.get("x-relay-upstream", ""))

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import click
 import msgspec
+from click.shell_completion import CompletionItem
 from rich.table import Column, Table
 
 from adapters.catalogue import Catalogue, Model, load_snapshot
@@ -26,14 +27,28 @@ class _ListByDefault(click.Group):
     """`relay models --json` means `relay models list --json`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args and ctx.resilient_parsing:  # a shell that completes wants the commands' names too
+            return super().parse_args(ctx, args)
         if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        known = {item.value for item in found}
+        if incomplete.startswith("-"):
+            with click.Context(list_models, parent=ctx, info_name="list") as inner:
+                found += [item for item in list_models.shell_complete(inner, incomplete) if item.value not in known]
+        return found
+
 
 @click.group("models", cls=_ListByDefault, short_help="List the models, or refresh the list.")
 def command() -> None:
-    """List the models, or refresh the list from the Cloudflare account."""
+    """List the models, or refresh the list from the Cloudflare account.
+
+    Without a command it lists, and the options of `list` (--json, --task TASK, --all) work without naming it:
+    `relay models --json` is `relay models list --json`.
+    """
 
 
 @command.command("list")
@@ -60,6 +75,10 @@ def list_models(as_json: bool, task: str | None, everything: bool, **flags: Any)
         table.add_row(*_row(model))
     print_table(table)
     click.echo(f"{len(models)} models, as of {catalogue.as_of}")
+    if settings.aliases:
+        click.echo("aliases:")
+    for alias, target in settings.aliases.items():
+        click.echo(f"  {alias} -> {target}")
 
 
 def _row(model: Model) -> tuple[str, ...]:
@@ -105,7 +124,8 @@ def refresh(**flags: Any) -> None:
     try:
         file = write_catalogue(settings.state_dir, after)
     except OSError as exc:
-        raise click.ClickException(f"{settings.state_dir}: cannot be written ({exc.strerror})") from exc
+        name = settings.names["state_dir"]
+        raise click.ClickException(f"{name}: {settings.state_dir} cannot be written ({exc.strerror})") from exc
     added = {model.id for model in after} - {model.id for model in before}
     click.echo(f"{len(rows)} models listed by the account, {len(added)} of them new; stored in {file}")
     for model in sorted(added):

@@ -51,7 +51,19 @@ def setting_flags(command: _Command) -> _Command:
 
 
 def state_dir_flag(command: _Command) -> _Command:
-    return setting_flag(next(setting for setting in SETTINGS if setting.attribute == "state_dir"))(command)
+    return _flags_of(command, "state_dir")
+
+
+def address_flags(command: _Command) -> _Command:
+    """Adds `--host`, `--port` and `--state-dir`: which relay is meant, and where its token is."""
+    return _flags_of(command, "host", "port", "state_dir")
+
+
+def _flags_of(command: _Command, *attributes: str) -> _Command:
+    for setting in reversed(SETTINGS):
+        if setting.attribute in attributes:
+            command = setting_flag(setting)(command)
+    return command
 
 
 def source_options(flags: dict[str, Any]) -> SourceOptions:
@@ -100,6 +112,7 @@ def print_table(table: Table) -> None:
 
 
 def refuse(error: SettingsError) -> NoReturn:
+    """Warnings and problems on stderr, and exit status 2."""
     for warning in error.warnings:
         click.echo(f"warning: {warning}", err=True)
     for problem in error.problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from auth.token_file import TokenFileError, read_or_create
+from auth.token_file import FolderUnusable, TokenFileError, read_or_create
 from proxy.settings import Settings, SettingsError, public_token_problem
 
 
@@ -19,8 +19,11 @@ def ensure_token(settings: Settings) -> tuple[tuple[str, ...], bool]:
     file = token_file(settings)
     try:
         token, created = read_or_create(file)
+    except FolderUnusable as exc:
+        problem = f"{settings.names['state_dir']}: expected a folder that can be written; {exc}"
+        raise SettingsError((problem,)) from exc
     except TokenFileError as exc:
         raise SettingsError((str(exc),)) from exc
-    if problem := public_token_problem(settings.host, (token,), str(file)):
-        raise SettingsError((problem,))
+    if short := public_token_problem(settings.host, (token,), str(file)):
+        raise SettingsError((short,))
     return (token,), created
