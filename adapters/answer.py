@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from adapters.base import EventStream
 from adapters.canonical import (
     ChatEvent,
     ChatRequest,
@@ -22,7 +23,7 @@ from adapters.canonical import (
     ToolCallDelta,
     Usage,
 )
-from adapters.errors import UpstreamTruncated
+from adapters.errors import Fault, RelayError, UpstreamTruncated
 from adapters.tokens import estimate_prompt, estimate_text
 from adapters.wire.json_text import NotJson, dump_text, loads
 from adapters.wire.think import overlap
@@ -79,8 +80,8 @@ class AnswerRules:
 
     def _apply(self, delta: Delta) -> list[ChatEvent]:
         if self.cut:
-            self._count(delta)
-            return []
+            self._characters += len(delta.text) + len(delta.reasoning)
+            return []  # a model that had stopped there would have said none of this
         if self._one_call and delta.tool_calls:
             calls = tuple(call for call in delta.tool_calls if call.index == 0)
             delta = Delta(delta.text, delta.reasoning, calls, delta.logprobs)
@@ -114,10 +115,10 @@ class AnswerRules:
         )
 
     def _reason(self, told: FinishReason | None, usage: Usage) -> FinishReason:
+        if self._calls and (self.cut or told in (None, "stop")):
+            return "tool_calls"  # a client that is told `stop` never runs the calls
         if self.cut:
             return "stop"
-        if self._calls and told in (None, "stop"):
-            return "tool_calls"  # a client that is told `stop` never runs the calls
         if told is not None and not (told == "tool_calls" and not self._calls):
             return told
         limit = self._request.max_tokens
@@ -143,7 +144,9 @@ class StopCutter:
         if found:
             self.cut, self._held = True, ""
             _, start = min(found)
-            return [Delta(text[:start], delta.reasoning)]
+            whole = len(text) == len(delta.text)  # else the tokens of what was kept back are gone
+            logprobs = _logprobs_until(delta.logprobs, start) if whole and delta.logprobs else None
+            return [Delta(text[:start], delta.reasoning, logprobs=logprobs)]
         keep = max(overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return [Delta(text[: len(text) - keep], delta.reasoning, delta.tool_calls, delta.logprobs)]
@@ -151,6 +154,24 @@ class StopCutter:
     def close(self) -> list[Delta]:
         held, self._held = self._held, ""
         return [Delta(text=held)] if held and not self.cut else []
+
+
+def _logprobs_until(entries: list[Any], length: int) -> list[Any]:
+    """The entries of the tokens that lie within the first `length` characters."""
+    kept, end = [], 0
+    for entry in entries:
+        end += len(str(entry.get("token", ""))) if isinstance(entry, dict) else 0
+        if end > length:
+            break
+        kept.append(entry)
+    return kept
+
+
+MOST_HELD = 2**20
+"""Characters of a text that are kept back because it may be a call."""
+
+MOST_COLLECTED = 64 * 2**20
+"""Characters of an answer that is put together from a stream; more than any model can say."""
 
 
 class LeakedCall:
@@ -166,6 +187,7 @@ class LeakedCall:
         self._held: list[str] = []
         self._open = True
         self._promising = False  # the text begins as a call would
+        self._size = 0
 
     def feed(self, delta: Delta) -> list[Delta]:
         if delta.tool_calls:
@@ -175,6 +197,10 @@ class LeakedCall:
         if not delta.text:
             return [delta]
         self._held.append(delta.text)
+        self._size += len(delta.text)
+        if self._size > MOST_HELD:
+            self._open = False
+            return [Delta(reasoning=delta.reasoning), *self._release()]
         if not self._promising and (start := "".join(self._held).lstrip()):
             self._promising = start[0] in "{["
             if not self._promising:
@@ -208,6 +234,26 @@ class LeakedCall:
         if arguments is None:
             arguments = {key: item for key, item in value.items() if key != "name"}
         return ToolCallDelta(0, None, name, arguments or "{}" if isinstance(arguments, str) else dump_text(arguments))
+
+
+async def gather(batches: EventStream) -> ChatResult:
+    """The whole of an answer that is still coming. Raises RelayError if it has no end."""
+    events: list[ChatEvent] = []
+    size = 0
+    async for batch in batches:
+        events += batch
+        size += sum(_size(event) for event in batch)
+        if size > MOST_COLLECTED:
+            raise RelayError(Fault.UPSTREAM_ERROR, "The upstream's answer is too long.")
+    return collect(events)
+
+
+def _size(event: ChatEvent) -> int:
+    """Characters, and something for an event that has none, so that empty ones count too."""
+    if isinstance(event, Finish):
+        return 0
+    calls = sum(len(call.arguments) for call in event.tool_calls)
+    return 16 + len(event.text) + len(event.reasoning) + calls + 64 * len(event.logprobs or ())
 
 
 def collect(events: Iterable[ChatEvent]) -> ChatResult:

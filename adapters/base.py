@@ -57,7 +57,8 @@ class Call:
         Raises InvalidRequest in strict mode if any of the changes can alter the answer.
         """
         self.upstream = upstream
-        self.changes = tuple(dict.fromkeys((*self.replaced, *changes)))
+        unique = dict.fromkeys((*self.replaced, *changes))
+        self.changes = tuple(sorted(unique, key=lambda change: change.kind == "ignored"))  # what matters first
         listed = [change for change in self.changes if change.kind != "ignored"]
         if self.strict and listed:
             names = ", ".join(map(str, listed))

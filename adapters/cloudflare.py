@@ -16,7 +16,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from adapters.answer import collect, spread
+from adapters.answer import gather, spread
 from adapters.base import Call, EventStream
 from adapters.canonical import ChatEvent, ChatRequest, ChatResult
 from adapters.catalogue import Model
@@ -31,6 +31,7 @@ _LONG_CALL = 3046  # a whole answer took longer than Cloudflare waits; the same 
 _SCHEMA_STREAM = 5023  # JSON mode and streaming do not go together
 _DRAIN_SECONDS = 0.5  # for the last bytes after `[DONE]`, so that the connection can be used again
 _RETRY_AFTER_MAX = 30.0
+_SILENCE = "The upstream fell silent in the middle of its answer."
 
 
 class NeedsStream(RelayError):
@@ -90,6 +91,7 @@ class Cloudflare:
         self._timeouts = timeouts or Timeouts()
         self._model_of = model_of
         self._now = now
+        self._token = account.api_token
         self._rests_until = 0.0  # Unix time; the account has no allocation left before it
         self._run = f"{account.base_url}/accounts/{quote(account.account_id, safe='')}/ai/run/"
         self._urls: dict[str, httpx.URL] = {}
@@ -109,11 +111,14 @@ class Cloudflare:
         model = self._model_of(request.model)
         body = self._prepare(request, call, model, stream=False)
         try:
-            async with asyncio.timeout(self._patience(call)), self._post(model, body, call) as response:
-                if _is_event_stream(response):  # some models stream whatever they are told
-                    batches = self._batches(response, model)
-                    return collect([event async for batch in batches for event in batch])
-                return parse_chat_result(await read_body(response), context_window=model.context_window)
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout(self._patience(call)):
+                    response = await stack.enter_async_context(self._post(model, body, call))
+                    if not _is_event_stream(response):
+                        return parse_chat_result(await read_body(response), context_window=model.context_window)
+                    # Some models stream whatever they are told.
+                    batches = await self._begin(response, model)
+                return await gather(batches)
         except TimeoutError:
             raise _late() from None
         except RelayError as exc:
@@ -161,7 +166,7 @@ class Cloudflare:
 
     def _batches(self, response: httpx.Response, model: Model) -> _Batches:
         decoder = ChatStreamDecoder(context_window=model.context_window)
-        return _Batches(chunks_of(response), decoder)
+        return _Batches(chunks_of(response), decoder, self._timeouts.idle)
 
     def _prepare(self, request: ChatRequest, call: Call, model: Model, *, stream: bool) -> bytes:
         if self._now() < self._rests_until:
@@ -210,6 +215,7 @@ class Cloudflare:
 
     def _learn(self, error: RelayError) -> None:
         """A spent allocation comes as a status, in a body or in a stream's first frame; it holds for every model."""
+        error.message = error.message.replace(self._token, "***")  # nothing that an upstream echoes may show it
         if error.fault is Fault.QUOTA_EXHAUSTED:
             self._rests_until = _next_midnight(self._now())
 
@@ -225,9 +231,11 @@ class _Batches:
     runs out does not end it. Raises RelayError for a stream that breaks, falls silent or makes no sense.
     """
 
-    def __init__(self, chunks: AsyncIterator[bytes], decoder: ChatStreamDecoder) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], decoder: ChatStreamDecoder, idle: float) -> None:
         self._next_chunk = chunks.__anext__
         self._decoder = decoder
+        self._idle = idle
+        self._clock = asyncio.get_running_loop().time
         self._prefetched: list[ChatEvent] | None = None
         self._ended = False
 
@@ -240,11 +248,17 @@ class _Batches:
             return batch
         if self._decoder.failure is not None:
             raise self._decoder.failure
+        frames, since = self._decoder.frames, 0.0
         while not self._decoder.done and not self._ended:
             chunk = await self._read()
             events = self._close() if chunk is None else self._decoder.feed(chunk)
             if events:
                 return events
+            # The transport sees a silence of bytes; comments and halves of frames are silence as well.
+            if frames != self._decoder.frames or not since:
+                frames, since = self._decoder.frames, self._clock()
+            elif self._clock() - since > self._idle:
+                return self._silent()
         if not self._ended:
             await self._drain()
         raise StopAsyncIteration
@@ -257,6 +271,12 @@ class _Batches:
         self._ended = True
         return self._decoder.close()
 
+    def _silent(self) -> list[ChatEvent]:
+        """No frame has come for too long; that hurts only an answer which is not whole yet."""
+        if self._decoder.complete:
+            return self._close()
+        raise RelayError(Fault.UPSTREAM_TIMEOUT, _SILENCE)
+
     async def _read(self) -> bytes | None:
         """The next chunk; `None` at the end. What breaks after the answer was whole has broken nothing."""
         try:
@@ -267,8 +287,7 @@ class _Batches:
             if self._decoder.complete:
                 return None
             if isinstance(exc, httpx.ReadTimeout):
-                message = "The upstream fell silent in the middle of its answer."
-                raise RelayError(Fault.UPSTREAM_TIMEOUT, message) from exc
+                raise RelayError(Fault.UPSTREAM_TIMEOUT, _SILENCE) from exc
             raise as_ours(exc) from exc
 
     async def _drain(self) -> None:
@@ -288,7 +307,7 @@ async def _one_batch(events: list[ChatEvent]) -> AsyncIterator[list[ChatEvent]]:
 
 def _is_event_stream(response: httpx.Response) -> bool:
     media_type: str = response.headers.get("content-type", "")
-    return media_type.startswith("text/event-stream")
+    return media_type.lower().startswith("text/event-stream")
 
 
 def _late() -> RelayError:

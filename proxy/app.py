@@ -35,7 +35,7 @@ from proxy.health import Health, Readiness
 from proxy.models import ModelDetail, ModelList
 from proxy.modes import Modes
 from proxy.refresh import keep_fresh
-from proxy.settings import Settings
+from proxy.settings import Settings, SettingsError
 from proxy.stored_catalogue import StoredCatalogueError, read_catalogue
 from proxy.telemetry import Telemetry
 
@@ -66,7 +66,7 @@ def create_app(
     hop: str | None = None,
     retries: Retries | None = None,
 ) -> Starlette:
-    """Wire the relay. Does no I/O: sockets and files open in the lifespan.
+    """Wire the relay. Does no I/O: sockets and files open in the lifespan. Raises SettingsError.
 
     `hop` marks our upstream calls; it is the same in every worker of one relay. `transport` and `retries`
     take the place of what the settings would have built.
@@ -195,9 +195,17 @@ def _check_aliases(shelf: Shelf, settings: Settings) -> None:
         try:
             shelf.catalogue.resolve(alias)
         except RelayError as exc:  # no error: the account may come to list it
-            log.warning("alias %r leads nowhere: %s", alias, exc.message)
+            log.warning("an alias leads nowhere: %s", exc.message)
 
 
 def _by_id(settings: Settings, catalogue: Catalogue) -> dict[str, str]:
     """The operator's stream modes by model id, whatever names the settings used."""
-    return {catalogue.resolve(name).id: mode for name, mode in settings.model_streams.items()}
+    modes, problems = {}, []
+    for name, mode in settings.model_streams.items():
+        try:
+            modes[catalogue.resolve(name).id] = mode
+        except RelayError as exc:
+            problems.append(f'[models."{name}"]: {exc.message}')
+    if problems:
+        raise SettingsError(tuple(problems))
+    return modes

@@ -56,7 +56,9 @@ class ChatEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call: Call = scope["state"]["call"]
-        request = self._dialect.parse_chat_request(await read_body(scope, receive, self._max_body))
+        async with self._drain.guard():  # a body may come as slowly as an answer
+            body = await read_body(scope, receive, self._max_body)
+        request = self._dialect.parse_chat_request(body)
         stamp = _stamp(request.model)
         if request.stream:
             encoder = self._dialect.ChatStreamEncoder(request, stamp)

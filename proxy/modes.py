@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio
 
-from adapters.answer import AnswerRules, collect, settle
+from adapters.answer import AnswerRules, gather, settle
 from adapters.base import Call, ChatAdapter, EventStream
 from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult, Finish
 from adapters.catalogue import Model
@@ -62,7 +62,7 @@ class Modes:
         except NeedsStream as late:
             try:
                 async with self._native(adapter, request, call) as batches:
-                    return collect([event async for batch in batches for event in batch])
+                    return await gather(batches)
             except StreamUnsupported:
                 raise late from None
 

@@ -71,6 +71,7 @@ def run(settings: Settings, options: SourceOptions) -> int:
                 signal.signal(number, server.handle_exit)
             server.run(sockets=[listener])
             return 0 if server.started else 1
+        create_app(settings, tokens)  # what a worker could not start with is told here, and once
         click.echo(text)
         config = _config(settings, _Worker(options, tokens, hop))
         config.factory = True

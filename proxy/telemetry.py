@@ -11,6 +11,7 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.base import Call
+from adapters.canonical import Change
 from adapters.errors import Fault, InvalidRequest, RelayError
 
 log = logging.getLogger("relay")
@@ -18,6 +19,7 @@ access_log = logging.getLogger("relay.access")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _YES = {b"true": True, b"1": True, b"false": False, b"0": False}
+_MOST_IGNORED = 20  # names of fields in a header
 _LONGEST_WAIT = 3600.0  # seconds; what a client may say about its own patience
 
 
@@ -81,13 +83,17 @@ class Telemetry:
             (b"server-timing", b"relay;dur=%.1f, upstream;dur=%.1f" % (own * 1000, upstream * 1000)),
         ]
         if call.changes:
-            headers.append((b"x-relay-changes", _header_text(", ".join(map(str, call.changes)))))
+            headers.append((b"x-relay-changes", _changes_text(call.changes)))
         return headers
 
 
-def _header_text(text: str) -> bytes:
-    """Names of unknown fields come from the caller: what a header cannot hold is escaped."""
-    return quote(text, safe="=, .[]_-")[:1000].encode()
+def _changes_text(changes: tuple[Change, ...]) -> bytes:
+    """The changes, names escaped where the caller chose them; only a long tail of ignored fields is cut."""
+    listed = [f"{quote(change.field, safe='[]')}={change.kind}" for change in changes if change.kind != "ignored"]
+    ignored = [f"{quote(change.field, safe='[]')}=ignored" for change in changes if change.kind == "ignored"]
+    if len(ignored) > _MOST_IGNORED:
+        ignored[_MOST_IGNORED:] = [f"{len(ignored) - _MOST_IGNORED}-more=ignored"]
+    return ", ".join(listed + ignored).encode()
 
 
 def _request_id(call: Call, value: bytes, started: float) -> None:

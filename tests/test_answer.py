@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.answer import AnswerRules, LeakedCall, StopCutter, collect, settle, spread
+from adapters.answer import MOST_HELD, AnswerRules, LeakedCall, StopCutter, collect, gather, settle, spread
 from adapters.canonical import (
     ChatEvent,
     ChatRequest,
@@ -28,7 +28,7 @@ from adapters.canonical import (
     ToolCallDelta,
     Usage,
 )
-from adapters.errors import UpstreamTruncated
+from adapters.errors import RelayError, UpstreamTruncated
 from adapters.tokens import PER_IMAGE, PER_MESSAGE, estimate_prompt, estimate_text
 from tests.support.events import merged
 
@@ -427,3 +427,32 @@ def test_a_whole_answer_is_settled_by_the_same_rules() -> None:
     )
     assert leaked.choices[0].tool_calls == (ToolCall(None, "calc", "{}"),)
     assert leaked.choices[0].text == ""
+
+
+def test_a_call_before_the_stop_is_still_to_be_run() -> None:
+    rules = AnswerRules(asking(stop=("END",)))
+    assert rules.feed([CALL, Delta("a END"), Finish("tool_calls", USAGE)]) == [CALL, Delta("a ")]
+    assert rules.close() == [Finish("tool_calls", USAGE)]
+
+
+def test_logprobs_end_with_the_text() -> None:
+    entries = [{"token": token, "logprob": -0.1} for token in ("one", " END", " two")]
+    rules = AnswerRules(asking(stop=("END",)))
+    (delta,) = rules.feed([Delta("one END two", logprobs=entries)])
+    assert delta == Delta("one ", logprobs=entries[:1])
+
+
+def test_a_text_too_long_to_be_a_call_is_passed_on() -> None:
+    rules = AnswerRules(asking(tool_choice="required"))
+    text = "{" + "x" * MOST_HELD
+    assert "".join(event.text for event in rules.feed([Delta(text)]) if isinstance(event, Delta)) == text
+
+
+@pytest.mark.anyio
+async def test_an_answer_without_an_end_is_not_collected() -> None:
+    async def endless() -> AsyncIterator[list[ChatEvent]]:
+        while True:
+            yield [Delta("x" * 2**20)]
+
+    with pytest.raises(RelayError):
+        await gather(endless())

@@ -225,3 +225,12 @@ def test_completion_completes_commands_and_flags(line: str, found: set[str]) -> 
     code = "from proxy.cli import main; main()"
     printed = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     assert {row.partition(",")[2] for row in printed.stdout.splitlines()} == found
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_model_that_a_table_names_wrongly_is_a_wrong_setting(folder: Path, workers: str) -> None:
+    (folder / "relay.toml").write_text('[models."nope"]\nstream = "native"\n')
+    result = relay("serve", "--port", "0", "--workers", workers)
+    assert result.exit_code == 2
+    assert 'error: [models."nope"]: The model' in result.stderr
+    assert "Traceback" not in result.output and "try " not in result.stdout

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 import respx
@@ -362,7 +363,34 @@ async def test_strict_mode_refuses_before_anything_is_sent(router: respx.Router)
     request = ChatRequest(model=MODEL, messages=REQUEST.messages, presence_penalty=-1, unknown=("extra",))
     call = Call("id")
     await adapter(router).chat(request, call)
-    assert list(map(str, call.changes)) == ["extra=ignored", "presence_penalty=clamped"]
+    assert list(map(str, call.changes)) == ["presence_penalty=clamped", "extra=ignored"]
     with pytest.raises(RelayError) as caught:
         await adapter(router).chat(request, Call("id", strict=True))
     assert (caught.value.param, route.call_count) == ("presence_penalty", 1)
+
+
+class Pinging(httpx.AsyncByteStream):
+    """One frame, then comments for ever."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield b'data: {"response":"Hi"}\n\n'
+        while True:
+            await anyio.lowlevel.checkpoint()
+            yield b": ping\n\n"
+
+
+async def test_comments_are_silence(router: respx.Router) -> None:
+    router.post(URL).respond(stream=Pinging(), headers={"content-type": "text/event-stream"})
+    upstream = adapter(router, timeouts=Timeouts(idle=0.05))
+    with pytest.raises(RelayError) as caught:
+        async with upstream.stream_chat(REQUEST, Call("id")) as batches:
+            async for _ in batches:
+                pass
+    assert caught.value.fault is Fault.UPSTREAM_TIMEOUT
+
+
+async def test_an_error_never_repeats_the_token(router: respx.Router) -> None:
+    router.post(URL).respond(400, json={"errors": [{"code": 5006, "message": f"bad header {TOKEN}"}]})
+    with pytest.raises(RelayError) as caught:
+        await adapter(router).chat(REQUEST, Call("id"))
+    assert TOKEN not in caught.value.message

@@ -304,7 +304,7 @@ async def test_a_relay_that_is_its_own_upstream_ends_the_loop(tmp_path: Path) ->
             relay_address.append(relay.url)
             response = await client.post(CHAT, json=asking())
     assert [(answer.status_code, answer.json()["error"]["code"]) for answer in seen] == [(508, "loop_detected")]
-    assert response.status_code == 502
+    assert (response.status_code, response.json()["error"]["code"]) == (508, "loop_detected")
 
 
 async def test_another_relays_mark_is_no_loop(rig: Rig, client: httpx.AsyncClient) -> None:
@@ -381,3 +381,17 @@ async def test_calls_one_after_the_other_share_one_upstream_connection(rig: Rig,
     for streamed in (False, True, True, False):
         assert (await client.post(CHAT, json=asking(stream=streamed))).status_code == 200
     assert len({asked.client for asked in rig.cloudflare.runs}) == 1, "a stream left its connection unusable"
+
+
+async def test_a_flood_of_unknown_fields_hides_no_change(rig: Rig, client: httpx.AsyncClient) -> None:
+    rig.cloudflare.script(MODEL, hello)
+    unknown = {f"{i:03}{'x' * 61}": 1 for i in range(60)}
+    response = await client.post(CHAT, json=asking(top_p=0, seed=0, logprobs=True) | unknown)
+    changes = response.headers["x-relay-changes"].split(", ")
+    assert {"top_p=clamped", "seed=clamped", "logprobs=dropped", "40-more=ignored"} < set(changes)
+
+
+async def test_the_name_of_a_field_cannot_forge_a_change(rig: Rig, client: httpx.AsyncClient) -> None:
+    rig.cloudflare.script(MODEL, hello)
+    response = await client.post(CHAT, json=asking() | {"a=1, temperature=clamped": 1})
+    assert response.headers["x-relay-changes"] == "a%3D1%2C%20temperature%3Dclamped=ignored"

@@ -260,6 +260,9 @@ BROKEN: dict[str, tuple[bytes, Fault]] = {
     "an envelope that failed": (frames({"success": False, "result": {}}), Fault.UPSTREAM_ERROR),
     "an error beside an empty choice list": (frames({"error": {"code": "3040"}, "choices": []}), Fault.RATE_LIMITED),
     "an error inside a chunk": (frames(chunk({"content": "a"}, error={"code": 3040})), Fault.RATE_LIMITED),
+    "an engine's own form": (frames({"object": "error", "message": "OOM", "code": 500}), Fault.UPSTREAM_ERROR),
+    "an event of its own": (b'event: error\ndata: {"message": "boom", "code": 3040}\n\n', Fault.RATE_LIMITED),
+    "the binding's form": (frames({"internalCode": 3040, "description": "Capacity"}), Fault.RATE_LIMITED),
     "the finish reason `error`": (frames({"response": "a", "finish_reason": "error"}), Fault.UPSTREAM_ERROR),
     "the finish reason `error` in a chunk": (frames(chunk({}, "error")), Fault.UPSTREAM_ERROR),
     "a context that is full": (
@@ -754,3 +757,21 @@ def test_null_is_never_sent(openai_form: bool) -> None:
 
 def test_a_change_reads_as_the_header_shows_it() -> None:
     assert str(Change("seed", "clamped")) == "seed=clamped"
+
+
+NOT_WHOLE = {
+    "an empty finish reason": frames({"response": "a", "finish_reason": ""}),
+    "a finish reason that is no word": frames({"response": "a", "finish_reason": 0}),
+    "an empty finish reason in a chunk": frames(chunk({"content": "a"}, "")),
+    "text after what looked like the tail": frames(
+        {"response": "", "usage": {"prompt_tokens": 1, "completion_tokens": 1}}, {"response": "more"}
+    ),
+}
+
+
+@pytest.mark.parametrize("wire", NOT_WHOLE.values(), ids=NOT_WHOLE)
+def test_what_does_not_end_an_answer(wire: bytes) -> None:
+    decoder = ChatStreamDecoder()
+    decoder.feed(wire)
+    with pytest.raises(UpstreamTruncated):
+        decoder.close()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.errors import BY_UPSTREAM_CODE, Fault, RelayError, Retry
-from adapters.wire.workers_ai_errors import clean, parse_error
+from adapters.wire.workers_ai_errors import clean, parse_error, read_error
 from proxy.problems import of_relay_error
 from tests import transcripts
 
@@ -331,3 +331,17 @@ def test_no_odd_value_does_worse_than_a_relay_error(value: Any) -> None:
     error = parse_error(400, json.dumps(value).encode())
     assert isinstance(error, RelayError)
     assert error.message
+
+
+PROSE = {
+    "a caller's words": {"errors": [{"message": "AiError: cannot parse the input near 'please say 4006: now'"}]},
+    "a pointer elsewhere": {"error": "see error code 3036"},
+    "a limit": {"error": "at most 10000 tokens: fewer, please"},
+}
+
+
+@pytest.mark.parametrize("body", PROSE.values(), ids=PROSE)
+def test_a_number_amid_the_words_is_no_code(body: dict[str, Any]) -> None:
+    """A caller whose words an error repeats must not be able to put the account to rest."""
+    error = read_error(400, body)
+    assert (error.fault, error.upstream_code) == (Fault.INVALID_VALUE, None)

@@ -14,17 +14,20 @@ from adapters.canonical import ToolCall, ToolCallDelta
 from adapters.errors import Fault, RelayError
 from adapters.wire.json_text import NotJson, dump_text, loads
 
+_MOST_HELD = 4 * 2**20  # characters of one call's arguments that are kept back
+
 
 class _Open:
     """A call that is being received."""
 
-    __slots__ = ("arguments_seen", "held", "id", "name", "number")
+    __slots__ = ("arguments_seen", "held", "held_size", "id", "name", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.id: str | None = None
         self.name: str | None = None
         self.arguments_seen = False
+        self.held_size = 0
         self.held: list[str] | None = None  # arguments kept back: no name yet, or an encoded string
 
 
@@ -103,6 +106,9 @@ class ToolCallReader:
         """The part of the arguments that may go out now."""
         if call.held is not None and (call.name is None or call.held[0].startswith('"')):
             call.held.append(arguments)
+            call.held_size += len(arguments)
+            if call.held_size > _MOST_HELD:
+                raise RelayError(Fault.UPSTREAM_ERROR, "The upstream sent the arguments of a call without an end.")
             return ""
         if call.held is not None:  # the name has come
             arguments, call.held = "".join(call.held) + arguments, None

@@ -269,9 +269,21 @@ class _Frame(msgspec.Struct):
     errors: Any = None
     success: Any = None
 
+    @property
+    def is_strange(self) -> bool:
+        return (
+            self.response is msgspec.UNSET
+            and self.tool_calls is None
+            and self.usage is None
+            and self.finish_reason is None
+            and self.reasoning_content is None
+            and self.reasoning is None
+        )
+
 
 _decode_frame = msgspec.json.Decoder(_Frame).decode
 _decode_text = msgspec.json.Decoder(str).decode
+_ERROR_KEYS = frozenset(("message", "code", "internalCode", "detail", "description"))
 _NO_SPACE_AFTER = frozenset("([{\"'`«“‘ \n\t")
 
 
@@ -290,12 +302,17 @@ class ChatStreamDecoder:
         self._think = ThinkSplitter()
         self._reason: FinishReason | None = None
         self._last_char = ""
-        self._frames = 0
-        self.complete = False
-        """The upstream has said that the answer is whole; what may still come is its usage."""
+        self.frames = 0
+        """Frames read so far; one that says nothing is a sign of life too."""
+        self._reason_seen = self._tail_seen = False
         self.done = False
         self.failure: RelayError | None = None
         """What is to be raised after the events given last."""
+
+    @property
+    def complete(self) -> bool:
+        """The upstream has said that the answer is whole; what may still come is its usage."""
+        return self.done or self._reason_seen or self._tail_seen
 
     def feed(self, chunk: bytes) -> list[ChatEvent]:
         """Events completed by `chunk`. Raises RelayError for a frame that cannot be read or is an error.
@@ -330,7 +347,7 @@ class ChatStreamDecoder:
                 if self.done:
                     break
                 if payload.strip() == sse.DONE:
-                    if not self._frames:
+                    if not self.frames:
                         raise EmptyResult
                     events += self._finish()
                 else:
@@ -356,13 +373,21 @@ class ChatStreamDecoder:
                 if self.complete:  # the answer was whole; only its usage is lost
                     return
                 raise
-        self._frames += 1
+        self.frames += 1
         if frame.error or frame.errors or frame.success is False:
             raise self._error(frame)
         if frame.choices is not None:
             self._openai_chunk(frame, events)
+        elif frame.is_strange:
+            self._strange(payload)
         else:
             self._classic(frame, events)
+
+    def _strange(self, payload: bytes) -> None:
+        """A frame with none of the keys that a stream has: padding, or an error in a form of its own."""
+        value = loads(payload)
+        if isinstance(value, dict) and not _ERROR_KEYS.isdisjoint(value):
+            raise read_error(502, value, context_window=self._context_window)
 
     def _error(self, frame: _Frame) -> RelayError:
         return read_error(502, {"error": frame.error, "errors": frame.errors}, context_window=self._context_window)
@@ -374,7 +399,7 @@ class ChatStreamDecoder:
             delta = read_choice(choice, self._calls)
             if delta is not None:
                 events.append(delta)
-            if choice.finish_reason is not None:
+            if choice.finish_reason:
                 self._finish_reason(choice.finish_reason)
 
     def _classic(self, frame: _Frame, events: list[ChatEvent]) -> None:
@@ -384,7 +409,9 @@ class ChatStreamDecoder:
             if text or reasoning or frame.tool_calls:  # more may follow
                 self._usage.chunk(frame.usage)
             elif self._usage.tail(frame.usage):
-                self.complete = True
+                self._tail_seen = True
+        if text or reasoning:
+            self._tail_seen = False  # what looked like the tail was none
         if reasoning:
             events.append(Delta(reasoning=reasoning))
         if text:
@@ -392,7 +419,7 @@ class ChatStreamDecoder:
             events += self._think.feed(text)
         if frame.tool_calls and (pieces := self._calls.feed(frame.tool_calls)):
             events.append(Delta(tool_calls=tuple(pieces)))
-        if frame.finish_reason is not None:
+        if frame.finish_reason:
             self._finish_reason(frame.finish_reason)
 
     def _text(self, frame: _Frame) -> str:
@@ -422,13 +449,13 @@ class ChatStreamDecoder:
 
     def _finish_reason(self, value: Any) -> None:
         self._reason = read_finish(value) or self._reason
-        self.complete = True
+        self._reason_seen = self._reason_seen or isinstance(value, str)
 
     def _finish(self) -> list[ChatEvent]:
         events: list[ChatEvent] = list(self._think.close())
         if pieces := self._calls.close():
             events.append(Delta(tool_calls=tuple(pieces)))
-        self.done = self.complete = True
+        self.done = True
         events.append(Finish(self._reason, self._usage.result()))
         return events
 

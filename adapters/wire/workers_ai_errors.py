@@ -13,7 +13,7 @@ from adapters.wire.json_text import NotJson, loads
 
 _PREFIX = re.compile(r"^(?:(?:AiError|Ai|InferenceUpstreamError|Error): ?)+")
 _REQUEST_ID = re.compile(r"\s*\([0-9a-f-]{6,40}\)\s*$")
-_CODE_IN_TEXT = re.compile(r"\b(\d{3,5})(?=:)|\bcode\W{1,3}(\d{3,5})\b", re.I)
+_CODE_IN_TEXT = re.compile(r"\W*(?:(?:AiError|Ai|InferenceUpstreamError|Error)\W+)*(\d{3,5})\s*:", re.I)
 # Ids of accounts and tokens in any of Cloudflare's forms, and the words in which a validator repeats its input.
 _SECRET = re.compile(r"\b[0-9a-f]{32}\b|\bcf(?:ut|at|k)_[\w-]+|\bBearer\s+\S+", re.I)
 _ECHO = re.compile(r"""[\s,\[({]*(?:['"]input['"]\s*:|\binput_value\s*=).*""", re.S)
@@ -37,10 +37,12 @@ BY_STATUS: dict[int, Fault] = {
     413: Fault.REQUEST_TOO_LARGE,
     422: Fault.INVALID_VALUE,
     429: Fault.RATE_LIMITED,
+    508: Fault.LOOP,
 }
 
 # What we say where Cloudflare's own words are about our account, or say nothing to a caller.
 _OURS: dict[Fault, str] = {
+    Fault.LOOP: "The relay's upstream leads back to the relay itself.",
     Fault.RATE_LIMITED: "Workers AI is rate limiting this account, or the model is out of capacity. Try again shortly.",
     Fault.QUOTA_EXHAUSTED: "The account has used up its daily allocation of Workers AI. It is renewed at 00:00 UTC.",
     Fault.UPSTREAM_TIMEOUT: "Workers AI did not finish in time.",
@@ -128,6 +130,8 @@ def complaint(value: Any) -> Complaint:
             return _item(found)
         if isinstance(found, str) and found:
             return _known_code_in(found), found
+    if "internalCode" not in value and ("message" in value or "code" in value):
+        return _item(value)
     if "internalCode" in value:
         code, text = _item({"code": value["internalCode"], "message": value.get("description") or value.get("message")})
         return code, text
@@ -149,9 +153,10 @@ def _item(item: Any) -> Complaint:
 
 
 def _known_code_in(text: str) -> int | None:
-    """Some forms carry the code in the text alone (`3040: Capacity ..`): the first that is a known one.
+    """Some forms carry the code at the head of the text alone (`3040: Capacity ..`, `ERROR 3036: ..`).
 
-    Not any number: a limit of 1000 or 10000 tokens is no code, though both are.
+    Nowhere else in it: a limit of 10000 tokens is no code, and what follows may repeat a caller's words.
     """
-    found = (int(before or after) for before, after in _CODE_IN_TEXT.findall(text))
-    return next((code for code in found if code in BY_UPSTREAM_CODE), None)
+    found = _CODE_IN_TEXT.match(text)
+    code = int(found[1]) if found else None
+    return code if code in BY_UPSTREAM_CODE else None
