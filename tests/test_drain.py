@@ -79,6 +79,18 @@ async def test_a_relay_that_is_to_stop_is_not_ready_and_finishes_its_work(tmp_pa
         assert (await client.post(CHAT, json=asking())).status_code == 200
 
 
+async def test_expiry_ends_a_request_whose_body_never_comes(tmp_path: Path) -> None:
+    async with relaying(tmp_path) as rig, connected(rig.relay.port) as connection:
+        await connection.send(
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+            "expect: 100-continue\r\ncontent-length: 10\r\n\r\n".encode()
+        )
+        await connection.until(b"100 Continue\r\n\r\n")  # sent when the relay begins to read
+        rig.drain.expire()
+        head = await connection.head()
+        assert (head.status, head.headers["content-type"]) == (503, "application/json")
+
+
 async def test_a_timeout_of_the_work_itself_is_not_taken_for_the_end() -> None:
     with pytest.raises(TimeoutError):
         async with Drain().guard():
