@@ -15,6 +15,7 @@ import msgspec
 
 from adapters.errors import BY_UPSTREAM_CODE, Fault, RelayError
 from adapters.http import exchange, read_body
+from adapters.wire.json_text import NotJson, loads
 from adapters.wire.workers_ai_errors import complaint
 
 _PAGE_SIZE = 100
@@ -132,8 +133,8 @@ async def _get(access: Access, path: str) -> Any:
 
 def _result(access: Access, http_status: int, body: bytes) -> Any:
     try:
-        envelope = msgspec.json.decode(body)
-    except msgspec.DecodeError:
+        envelope = loads(body)
+    except NotJson:
         envelope = None
     if isinstance(envelope, dict):
         if 200 <= http_status < 300 and envelope.get("success") is not False:

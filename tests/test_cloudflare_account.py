@@ -75,6 +75,11 @@ REFUSALS: dict[str, tuple[httpx.Response, Fault, int | None]] = {
     ),
     "a bare text": (httpx.Response(404, json={"success": False, "error": "gone"}), Fault.UPSTREAM_ERROR, None),
     "a firewall's page": (httpx.Response(403, html="<html>"), Fault.UPSTREAM_AUTH, None),
+    "bytes that are no UTF-8": (httpx.Response(500, content=b'{"success":"\xff"}'), Fault.UPSTREAM_ERROR, None),
+    "no UTF-8, under status 200": (httpx.Response(200, content=b'{"result":"\xff"}'), Fault.UPSTREAM_ERROR, None),
+    "nesting without end": (httpx.Response(401, content=b"[" * 100_000), Fault.UPSTREAM_AUTH, None),
+    "a code of many digits": (envelope(None, 500, "9" * 5000), Fault.UPSTREAM_ERROR, None),
+    "a code of odd digits": (envelope(None, 500, "\u00b2"), Fault.UPSTREAM_ERROR, None),
     "no reason at all": (httpx.Response(401, json={"success": False}), Fault.UPSTREAM_AUTH, None),
 }
 

@@ -108,7 +108,7 @@ WRONG: dict[str, list[tuple[Any, str]]] = {
     "max_tokens": [("5", "max_tokens"), (5.5, "max_tokens"), (True, "max_tokens")],
     "temperature": [("1", "temperature"), (True, "temperature"), ([], "temperature")],
     "top_p": [("1", "top_p")],
-    "top_k": [("1", "top_k"), (1.5, "top_k")],
+    "top_k": [("1", "top_k"), (1.5, "top_k"), (-0.5, "top_k")],
     "min_p": [("1", "min_p")],
     "seed": [("1", "seed"), (1.5, "seed")],
     "frequency_penalty": [("1", "frequency_penalty")],
@@ -214,6 +214,7 @@ TAKEN: list[tuple[str, Any, str, Any]] = [
     ("top_k", 40.0, "top_k", 40),
     ("top_k", 0, "top_k", None),
     ("top_k", -1, "top_k", None),
+    ("top_k", -1.0, "top_k", None),
     ("min_p", 0.1, "min_p", 0.1),
     ("seed", 0, "seed", 0),
     ("seed", -5, "seed", -5),
@@ -364,6 +365,29 @@ def test_what_is_missing_or_does_not_fit_is_refused_by_name(fields: dict[str, An
 def test_several_answers_are_only_refused_in_a_stream() -> None:
     assert parse(n=2).n == 2
     assert parse(n=1, stream=True).stream
+
+
+def test_of_the_negative_numbers_only_minus_one_turns_top_k_off() -> None:
+    for value in (-2, -5, -5.0, -(10**400)):
+        error = refusal(top_k=value)
+        assert (error.param, error.code) == ("top_k", "integer_below_min_value")
+
+
+def test_an_unknown_field_may_have_a_broken_name() -> None:
+    body = b'{"\\ud800":1,"model":"m","messages":[{"role":"user","content":"Hi"}]}'
+    assert parse_chat_request(body).unknown == ("\ufffd",)
+
+
+def test_deep_metadata_beside_a_lone_surrogate_is_no_accident() -> None:
+    for depth in (600, 100_000):
+        nested = b"[" * depth + b"]" * depth
+        body = (
+            b'{"model":"m","messages":[{"role":"user","content":"\\ud800"}],"metadata":{"a":' + nested + b',"b":"c"}}'
+        )
+        try:
+            assert parse_chat_request(body).messages[0].content == "\ufffd"
+        except InvalidRequest as exc:
+            assert (exc.code, "nested too deeply" in exc.message) == ("invalid_json", True)
 
 
 def test_unknown_fields_are_listed_and_never_fail() -> None:

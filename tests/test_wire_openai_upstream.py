@@ -146,6 +146,14 @@ def test_a_stream_has_one_usage_however_it_is_told(
 
 # ---------------------------------------------------------------- text and chunks
 
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
 TEXTS: list[tuple[Any, str]] = [
     ("a", "a"),
     ("", ""),
@@ -157,7 +165,16 @@ TEXTS: list[tuple[Any, str]] = [
     ({"a": 1}, '{"a":1}'),
     (42, "42"),
     (False, "false"),
+    ([{"text": ["a", {"text": "b"}]}], '["a",{"text":"b"}]'),
+    (["a", ["b"], None, 5], 'a["b"]5'),
+    ([nested(450)], "[" * 450 + "]" * 450),
 ]
+
+
+def test_content_nested_without_end_is_the_upstreams_error() -> None:
+    with pytest.raises(RelayError) as caught:
+        read_text([nested(100_000)])
+    assert caught.value.fault is Fault.UPSTREAM_ERROR
 
 
 @pytest.mark.parametrize(("content", "text"), TEXTS)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.errors import Fault, InvalidRequest
-from adapters.wire.validation import convert, decode, in_range, whole
+from adapters.wire.json_text import NotJson, loads
+from adapters.wire.validation import decode, in_range, whole
 
 
 class Inner(msgspec.Struct):
@@ -29,7 +34,7 @@ DECODER = msgspec.json.Decoder(Body)
 
 
 def read(body: bytes) -> Body:
-    return decode(body, DECODER, Body)
+    return decode(body, DECODER)
 
 
 def complaint(body: bytes) -> InvalidRequest:
@@ -87,6 +92,9 @@ NOT_JSON = {
     "no UTF-8": b'{"text":"\xff"}',
     "UTF-16": '{"text":"a"}'.encode("utf-16"),
     "a raw surrogate": b'{"text":"\xed\xa0\x80"}',
+    "a NUL beside a lone surrogate": b'{"text":"\x00\x00\\ud800"}',
+    "half an escape beside a lone surrogate": b'{"text":"\\ud800\\ud8"}',
+    "a lone surrogate outside a string": b'{"text":"a","number":\\ud800}',
     "a raw control character": b'{"text":"\x01"}',
     "two values": b'{"text":"a"}{"text":"b"}',
     "nested too deeply": b'{"text":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -112,6 +120,11 @@ SURROGATES = {
     b'{"text":"\\ud83d\\ude00"}': "😀",
     b'{"text":"\\ud83d\\ud83d\\ude00"}': "\ufffd😀",
     b'{"text":"a","\\ud800":1}': "a",
+    b'{"text":"\\uD83D\\uDE00\\uDE00"}': "😀\ufffd",
+    b'{"text":"\\\\ud83d\\ude00"}': "\\ud83d\ufffd",
+    b'{"text":"\\\\\\ud83d\\\\ude00"}': "\\\ufffd\\ude00",
+    b'{"text":"\\\\\\\\ud83d\\ud800"}': "\\\\ud83d\ufffd",
+    b'{"text":"\\ud83d\\u0041"}': "\ufffdA",
 }
 
 
@@ -120,11 +133,46 @@ def test_a_lone_surrogate_becomes_the_replacement_character(body: bytes, text: s
     assert read(body).text == text
 
 
-def test_a_value_that_is_no_json_text_any_more_is_checked_alike() -> None:
-    assert convert({"text": "a"}, Body) == Body("a")
-    with pytest.raises(InvalidRequest) as caught:
-        convert({"text": "a", "items": [{"name": 1}]}, Body)
-    assert caught.value.param == "items[0].name"
+@pytest.mark.parametrize("depth", [450, 600, 900, 1_500])
+def test_a_lone_surrogate_does_not_change_how_deep_a_body_may_be_nested(depth: int) -> None:
+    nested = b'{"text":"%s","x":' + b"[" * depth + b"]" * depth + b"}"
+
+    def outcome(text: bytes) -> str:
+        try:
+            return str(decode(nested % text, msgspec.json.Decoder(dict[str, Any]))["text"])
+        except InvalidRequest as exc:
+            return exc.message
+
+    assert outcome(b"\\ud800") == outcome(b"\\ufffd")
+    assert (outcome(b"\\ud800") == "\ufffd") or "nested too deeply" in outcome(b"\\ud800")
+
+
+PIECES = ["\\", "\\\\", "u", "ud83d", "\\ud83d", "\\uDE00", "\\udfff", "\\uD800", "\\u0041", "\\n", "a", "é", "d83d"]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_surrogates_are_repaired_as_a_reader_of_single_escapes_would(pieces: list[str]) -> None:
+    """The standard parser keeps lone surrogates, so that it can say what each string holds."""
+    text = '"' + "".join(pieces) + '"'
+    try:
+        expected = re.sub("[\ud800-\udfff]", "\ufffd", json.loads(text))
+    except ValueError:
+        with pytest.raises(NotJson):
+            loads(text.encode())
+        return
+    assert loads(text.encode()) == expected
+
+
+@pytest.mark.parametrize("unit", [b"\\ud800", b"\\\\", b"\\ud83d\\ude00", b"\\u0041", b"\\\\\\ud800"])
+def test_a_long_body_is_repaired(unit: bytes) -> None:
+    body = b'{"text":"' + unit * 200_000 + b'\\ud800"}'
+    assert read(body).text.endswith("\ufffd")
+
+
+@pytest.mark.parametrize("body", [b'{"a": 1e999}', b'{"a": "\\ud800", "b": 1e999}'])
+def test_a_number_out_of_range_is_not_json(body: bytes) -> None:
+    with pytest.raises(NotJson):
+        loads(body)
 
 
 # Value, bounds, the value taken or the code of the refusal.

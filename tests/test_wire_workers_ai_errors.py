@@ -176,6 +176,8 @@ BY_STATUS = {
 WITHOUT_A_CODE: dict[str, Any] = {
     "an unknown code": {"errors": [{"code": 12345, "message": "new"}]},
     "a code that is no number": {"errors": [{"code": "E_NEW", "message": "new"}]},
+    "a code of odd digits": {"errors": [{"code": "\u00b2", "message": "new"}]},
+    "a code of many digits": {"errors": [{"code": "9" * 5000, "message": "new"}]},
     "a code that is a boolean": {"errors": [{"code": True, "message": "new"}]},
     "only words": {"error": "new"},
     "an empty list": {"errors": [], "success": False},

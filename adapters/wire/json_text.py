@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
 decode_any = msgspec.json.Decoder().decode
 encode = msgspec.json.Encoder().encode
-_SURROGATE = re.compile("[\ud800-\udfff]")
+T = TypeVar("T")
+
+_LONE_SURROGATE = re.compile(
+    rb"\\u[dD](?:"
+    rb"[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"  # a first half that no second one follows
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F][0-9a-fA-F]{2}"  # a second half after no first one
+    rb")"
+)
+_MASK = b"\x00\x00"
 
 
 class NotJson(ValueError):
@@ -23,40 +31,48 @@ def loads(body: bytes) -> Any:
     Raises NotJson.
     """
     try:
-        return decode_any(body)
+        return decode_repaired(body, decode_any)[0]
+    except msgspec.ValidationError as exc:  # a number out of any range
+        raise NotJson(str(exc)) from None
+
+
+def decode_repaired(body: bytes, decode: Callable[[bytes], T]) -> tuple[T, bytes]:
+    """What msgspec's `decode` makes of the body, and the bytes it took: the body or, repaired, its like.
+
+    msgspec calls a lone surrogate truncated or malformed input, so a body with one gets a second look.
+    Raises NotJson, and msgspec.ValidationError as `decode` does.
+    """
+    try:
+        return _decode(body, decode), body
+    except NotJson:
+        repaired = _without_lone_surrogates(body)
+        if repaired == body:
+            raise
+    return _decode(repaired, decode), repaired
+
+
+def _decode(body: bytes, decode: Callable[[bytes], T]) -> T:
+    try:
+        return decode(body)
     except RecursionError:
         raise NotJson("nested too deeply") from None
     except UnicodeDecodeError:  # msgspec lets this one through as it is, and its text quotes the body
         raise NotJson("it is not UTF-8") from None
+    except msgspec.ValidationError:
+        raise
     except msgspec.DecodeError as exc:
-        return _second_look(body, exc)
+        raise NotJson(str(exc)) from None
 
 
-def _second_look(body: bytes, first: msgspec.DecodeError) -> Any:
-    """msgspec calls a lone surrogate truncated input, so the standard parser gets the last word."""
-    if b"\\u" not in body and b"\\U" not in body:
-        raise NotJson(str(first)) from None
-    try:
-        value = json.loads(body, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise NotJson("nested too deeply") from None
-    except ValueError:
-        raise NotJson(str(first)) from None
-    return _without_surrogates(value)
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return _SURROGATE.sub("\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
+def _without_lone_surrogates(body: bytes) -> bytes:
+    """The body with each lone surrogate's escape as U+FFFD's, which is as long; linear in its length."""
+    if b"\\u" not in body or b"\x00" in body:  # JSON never holds a NUL, so that it can stand in below
+        return body
+    if b"\\\\" not in body:
+        return _LONE_SURROGATE.sub(rb"\\ufffd", body)
+    # A run of backslashes is read in pairs from its left: with these masked, every `\u` is an escape.
+    masked = body.replace(b"\\\\", _MASK)
+    return _LONE_SURROGATE.sub(rb"\\ufffd", masked).replace(_MASK, b"\\\\")
 
 
 def dump_text(value: Any) -> str:

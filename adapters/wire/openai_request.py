@@ -12,7 +12,6 @@ from adapters.canonical import (
     JsonFormat,
 )
 from adapters.errors import InvalidRequest
-from adapters.wire.json_text import loads
 from adapters.wire.openai_messages import read_messages
 from adapters.wire.openai_tools import read_tool, read_tool_choice, read_tools
 from adapters.wire.openai_types import (
@@ -20,7 +19,7 @@ from adapters.wire.openai_types import (
     ChatBody,
     ResponseFormat,
 )
-from adapters.wire.validation import BOM, decode, in_range, whole
+from adapters.wire.validation import decode, decode_repaired, in_range, whole
 
 OLD_FORM_MODEL = "default"
 """What a body of the older form asks for when it names no model."""
@@ -33,17 +32,14 @@ _NEVER = 2**31 - 1
 
 def parse_chat_request(body: bytes) -> ChatRequest:
     """A request body to canonical. Raises InvalidRequest naming the field."""
-    wire = decode(body, _BODY, ChatBody)
+    wire, body = decode_repaired(body, _BODY)
     return _request(wire, _unknown_fields(body, wire))
 
 
 def _unknown_fields(body: bytes, wire: ChatBody) -> tuple[str, ...]:
     known = FIELDS if wire.messages is None else FIELDS - {"prompt", "history"}
-    try:
-        given = [key for key, value in _KEYS.decode(body).items() if bytes(value) != b"null"]
-    except msgspec.DecodeError:  # the typed decoding needed its second look too
-        given = [key for key, value in loads(body.removeprefix(BOM)).items() if value is not None]
-    return tuple(key[:64] for key in given if key not in known)
+    given = decode(body, _KEYS)
+    return tuple(key[:64] for key, value in given.items() if key not in known and bytes(value) != b"null")
 
 
 def _request(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
@@ -62,7 +58,7 @@ def _request(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
         max_tokens=whole(getattr(wire, limit), limit, 1, _NEVER),
         temperature=in_range(wire.temperature, "temperature", 0, 2),
         top_p=in_range(wire.top_p, "top_p", 0, 1),
-        top_k=whole(wire.top_k, "top_k", -1, _NEVER) if wire.top_k and wire.top_k > 0 else None,
+        top_k=_top_k(wire),
         min_p=in_range(wire.min_p, "min_p", 0, 1),
         seed=whole(wire.seed, "seed", -_INT64, _INT64 - 1),
         frequency_penalty=in_range(wire.frequency_penalty, "frequency_penalty", -2, 2),
@@ -94,6 +90,12 @@ def _model(wire: ChatBody) -> str:
     if wire.model is None and wire.messages is None and wire.prompt is not None:
         return OLD_FORM_MODEL
     raise InvalidRequest("You must provide a model parameter.", param="model", code="missing_required_parameter")
+
+
+def _top_k(wire: ChatBody) -> int | None:
+    """Engines write "off" as 0 or as -1."""
+    count = whole(wire.top_k, "top_k", -1, _NEVER)
+    return count if count and count > 0 else None
 
 
 def _n(wire: ChatBody) -> int:

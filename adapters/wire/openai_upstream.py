@@ -161,14 +161,24 @@ def read_choice(choice: StreamChoice, calls: ToolCallReader) -> Delta | None:
 
 
 def read_text(value: Any) -> str:
-    """The text of a `content`: a string, a list of parts, or whatever else a server put there."""
+    """The text of a `content`: a string, a list of parts, or whatever else a server put there.
+
+    Parts lie one level down; what lies deeper is shown as JSON. Raises RelayError if that is nested too deeply.
+    """
+    if not isinstance(value, list):
+        return _plain_text(value)
+    return "".join(_plain_text(part.get("text") if isinstance(part, dict) else part) for part in value)
+
+
+def _plain_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if value is None:
         return ""
-    if isinstance(value, list):
-        return "".join(read_text(part.get("text") if isinstance(part, dict) else part) for part in value)
-    return dump_text(value)
+    try:
+        return dump_text(value)
+    except RecursionError:
+        raise RelayError(Fault.UPSTREAM_ERROR, "The upstream's answer is nested too deeply.") from None
 
 
 def read_logprobs(value: Any) -> list[Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -31,35 +31,20 @@ _WORDS = {
 }
 
 
-def decode(body: bytes, decoder: msgspec.json.Decoder[T], type_: type[T]) -> T:
-    """The body as `type_`. Raises InvalidRequest with the path of the first field at fault."""
+def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as the decoder's type. Raises InvalidRequest with the path of the first field at fault."""
+    return decode_repaired(body, decoder)[0]
+
+
+def decode_repaired(body: bytes, decoder: msgspec.json.Decoder[T]) -> tuple[T, bytes]:
+    """As `decode`, with the bytes that could be decoded: no byte order mark, no lone surrogates."""
     body = body.removeprefix(BOM)
     try:
-        return decoder.decode(body)
+        return json_text.decode_repaired(body, decoder.decode)
     except msgspec.ValidationError as exc:
         raise _complaint(str(exc)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass
-    return convert(_loads(body), type_)
-
-
-def convert(value: Any, type_: type[T]) -> T:
-    """A decoded JSON value as `type_`. Raises InvalidRequest."""
-    try:
-        return msgspec.convert(value, type_)
-    except msgspec.ValidationError as exc:
-        raise _complaint(str(exc)) from None
-    except RecursionError:
-        raise _not_json("nested too deeply") from None
-
-
-def _loads(body: bytes) -> Any:
-    if not body.strip():
-        raise _not_json("the body is empty")
-    try:
-        return json_text.loads(body)
     except json_text.NotJson as exc:
-        raise _not_json(str(exc)) from None
+        raise _not_json(str(exc) if body.strip() else "the body is empty") from None
 
 
 def _not_json(reason: str) -> InvalidRequest:

@@ -147,7 +147,7 @@ def _item(item: Any) -> Complaint:
         code = item.get(key)
         if isinstance(code, int) and not isinstance(code, bool):
             return code, text
-        if isinstance(code, str) and code.isdigit():
+        if isinstance(code, str) and code.isascii() and code.isdigit() and len(code) <= 9:
             return int(code), text
     return _known_code_in(text), text
 
