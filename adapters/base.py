@@ -33,6 +33,7 @@ class Call:
         "strict",
         "upstream",
         "upstream_seconds",
+        "upstream_since",
     )
 
     def __init__(self, id: str, *, deadline: float = float("inf"), strict: bool = False) -> None:
@@ -50,6 +51,8 @@ class Call:
         self.upstream: str | None = None
         self.changes: tuple[Change, ...] = ()
         self.upstream_seconds = 0.0
+        self.upstream_since: float | None = None
+        """When the attempt under way began; on the clock of `deadline`."""
 
     def accept(self, upstream: str, changes: Sequence[Change]) -> None:
         """Note who is about to answer and what had to be changed for it.

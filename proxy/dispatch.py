@@ -111,7 +111,7 @@ class Dispatcher:
     async def _retried(self, call: Call, model: Model, attempt: Callable[[], Awaitable[T]]) -> T:
         tries = 0
         while True:
-            started = time.monotonic()
+            started = call.upstream_since = time.monotonic()
             try:
                 return await attempt()
             except RelayError as exc:
@@ -121,6 +121,7 @@ class Dispatcher:
                     raise
             finally:
                 call.upstream_seconds += time.monotonic() - started
+                call.upstream_since = None
             tries += 1
             await asyncio.sleep(pause)
 
@@ -153,7 +154,7 @@ class Dispatcher:
 
         async def one(i: int) -> None:
             # One seed would give one answer, n times over.
-            seed = None if request.seed is None else request.seed + i
+            seed = None if request.seed is None else (request.seed + i + 2**63) % 2**64 - 2**63
             single = msgspec.structs.replace(request, n=1, seed=seed)
             async with gate:
                 results[i] = await self._retried(call, model, lambda: self._modes.chat(adapter, single, call))

@@ -52,7 +52,7 @@ class ModelDetail:
             raise HTTPException(404)
         catalogue = self._shelf.catalogue
         model = catalogue.resolve(name)
-        if model.status == "unknown":  # Cloudflare may have it, but there is nothing to tell of it
+        if model.status == "unknown" and name not in catalogue.aliases:  # there is nothing to tell of it
             raise catalogue.not_found(name)
         row = dump_model(model, model.id, self._owner, _created(catalogue))
         if name in catalogue.aliases:

@@ -74,8 +74,9 @@ class Telemetry:
 
     def _headers(self, call: Call, started: float) -> list[tuple[bytes, bytes]]:
         request_id = call.id.encode()
-        upstream = call.upstream_seconds
-        own = time.monotonic() - started - upstream
+        now = time.monotonic()
+        upstream = call.upstream_seconds + (0.0 if call.upstream_since is None else now - call.upstream_since)
+        own = now - started - upstream
         headers = [
             (b"x-request-id", request_id),
             (b"request-id", request_id),
