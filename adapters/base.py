@@ -5,9 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
-from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult
+from adapters.canonical import (
+    Change,
+    ChatEvent,
+    ChatRequest,
+    ChatResult,
+    EmbeddingRequest,
+    EmbeddingResult,
+    NativeResult,
+)
+from adapters.catalogue import Model
 from adapters.errors import InvalidRequest, RelayError
 
 EventStream = AsyncIterator[list[ChatEvent]]
@@ -89,3 +98,25 @@ class ChatAdapter(Protocol):
     async def chat(self, request: ChatRequest, call: Call) -> ChatResult: ...
 
     def stream_chat(self, request: ChatRequest, call: Call) -> AbstractAsyncContextManager[EventStream]: ...
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Raises RelayError."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def embed(self, request: EmbeddingRequest, call: Call) -> EmbeddingResult: ...
+
+
+class NativeTask(Protocol):
+    """Answers every task that has no protocol of its own.
+
+    `inputs` is the struct of `adapters.wire.native.inputs` that the model's form names; the result's value is one of
+    `adapters.wire.native.results`, or Media. Raises RelayError.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    async def run(self, model: Model, inputs: Any, call: Call) -> NativeResult: ...

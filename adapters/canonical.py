@@ -191,3 +191,42 @@ class ChatResult(msgspec.Struct, frozen=True, kw_only=True):
 
     choices: tuple[Choice, ...]
     usage: Usage | None = None
+
+
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Texts to turn into vectors. `dimensions` cuts the vectors, which then have unit length again.
+
+    `pooling` (`mean`, `cls`) and `instruction` are Workers AI's own; `query` says that the texts are questions
+    rather than documents, for models that treat the two differently.
+    """
+
+    model: str
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+    pooling: str | None = None
+    instruction: str | None = None
+    query: bool = False
+    affinity: str | None = None
+    unknown: tuple[str, ...] = ()
+
+
+class EmbeddingResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One vector a text, in the order of the texts; all of one length."""
+
+    vectors: list[list[float]]
+    pooling: str | None = None
+    usage: Usage | None = None
+
+
+class Media(msgspec.Struct, frozen=True):
+    """An answer that is not JSON: an image or a sound."""
+
+    data: bytes
+    media_type: str
+
+
+class NativeResult(msgspec.Struct, frozen=True):
+    """The answer of a task that has no protocol of its own: a value for JSON, or bytes."""
+
+    value: Any
+    usage: Usage | None = None

@@ -44,7 +44,9 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One model. `None` is not known; `False` is known to be absent.
 
     `native_result` names the shape of the native answer, and with it the form of the native request.
-    `retired_on` is an ISO date, `context_window` and `max_output` are in tokens.
+    `input_kinds` are the ways to put an input (`messages`, `binary_body`, `multipart`, ...). `retired_on` is an ISO
+    date; `context_window`, `max_output` and `max_input_tokens` are in tokens. `uuid` is what Cloudflare's lists
+    call `id`.
     """
 
     id: _Name
@@ -67,6 +69,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     retired_on: str | None = None
     replaced_by: str | None = None
     output_dimensions: _Count | None = None
+    max_input_tokens: _Count | None = None
+    realtime: bool | None = None
+    uuid: str | None = None
+    input_kinds: tuple[str, ...] = ()
 
     @property
     def author(self) -> str:
@@ -380,6 +386,8 @@ _PROPERTIES: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "max_output": ("max_output", _count),
     "max_output_tokens": ("max_output", _count),
     "output_dimensions": ("output_dimensions", _count),
+    "max_input_tokens": ("max_input_tokens", _count),
+    "realtime": ("realtime", _flag),
     "function_calling": ("function_calling", _flag),
     "reasoning": ("reasoning", _flag),
     "vision": ("vision", _flag),
