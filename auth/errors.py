@@ -4,7 +4,9 @@ from __future__ import annotations
 
 
 class AuthError(Exception):
-    """The request carries no token that lets it in."""
+    """The request carries no token that lets it in; `missing` where it carries none at all."""
+
+    missing = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -12,6 +14,8 @@ class AuthError(Exception):
 
 
 class MissingToken(AuthError):
+    missing = True
+
     def __init__(self) -> None:
         super().__init__("No token. Send `Authorization: Bearer <token>` or `x-api-key: <token>`.")
 

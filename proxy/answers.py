@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from proxy.problems import Problem
+from proxy.dialects import Refusal
 
 
 class ClientLeft(Exception):
@@ -50,5 +50,5 @@ async def send_body(
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_problem(send: Send, problem: Problem) -> None:
+async def send_problem(send: Send, problem: Refusal) -> None:
     await send_body(send, problem.body(), status=problem.status, headers=problem.headers)

@@ -25,9 +25,11 @@ from adapters.transport import open_transport
 from adapters.wire import openai_chat
 from auth.bearer import BearerAuth
 from auth.keys import StaticKeys
-from proxy.boundary import ErrorBoundary
+from proxy import problems
+from proxy.boundary import ErrorBoundary, Preconditions
 from proxy.chat import ChatEndpoint
 from proxy.cors import Cors
+from proxy.dialects import Dialects
 from proxy.dispatch import Dispatcher, Retries, Shelf, choose_adapter
 from proxy.drain import Drain
 from proxy.eventstream import KeepAlive
@@ -35,6 +37,7 @@ from proxy.health import Health, Readiness
 from proxy.models import ModelDetail, ModelList
 from proxy.modes import Modes
 from proxy.refresh import keep_fresh
+from proxy.serving import Serving
 from proxy.settings import Settings, SettingsError
 from proxy.stored_catalogue import StoredCatalogueError, read_catalogue
 from proxy.telemetry import Telemetry
@@ -43,6 +46,8 @@ log = logging.getLogger("relay")
 
 VERSION = version("workers-ai-relay")
 PUBLIC = ("/healthz", "/readyz")
+KEYED = ("/remote-bindings/",)
+"""Below these a token is the first segment of the path: the clients of these routes can send no header."""
 DEFAULT_MODEL = "@cf/meta/llama-3.2-1b-instruct"
 """What a request of the older form gets that names no model, unless there is an alias `default`."""
 _EXPOSED = (
@@ -85,7 +90,8 @@ def create_app(
         max_tokens=settings.max_tokens,
     )
     keep_alive = KeepAlive(settings.keepalive, settings.keepalive_form)
-    chat = ChatEndpoint(openai_chat, backend, drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
+    serving = Serving(drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
+    chat = ChatEndpoint(openai_chat, backend, serving)
     owner = "cloudflare" if settings.upstream == "cloudflare" else "relay-simulator"
 
     async def check_upstream() -> None:
@@ -116,7 +122,12 @@ def create_app(
         ],
         middleware=[
             Middleware(
-                Telemetry, upstream=settings.upstream, strict=settings.strict, hop=hop, access=settings.access_log
+                Telemetry,
+                upstream=settings.upstream,
+                strict=settings.strict,
+                hop=hop,
+                access=settings.access_log,
+                keyed=KEYED,
             ),
             Middleware(
                 Cors,
@@ -126,8 +137,9 @@ def create_app(
                 expose_headers=list(_EXPOSED),
                 max_age=_PREFLIGHT_AGE,
             ),
-            Middleware(ErrorBoundary),
-            Middleware(BearerAuth, StaticKeys(tokens).resolve, PUBLIC),
+            Middleware(ErrorBoundary, Dialects(problems)),
+            Middleware(BearerAuth, StaticKeys(tokens).resolve, PUBLIC, keyed=KEYED),
+            Middleware(Preconditions),
         ],
         lifespan=lifespan,
     )

@@ -9,10 +9,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.base import Call
-from adapters.errors import RelayError
+from adapters.errors import Fault, RelayError
 from auth.errors import AuthError
-from proxy import problems
 from proxy.answers import ClientLeft, send_problem
+from proxy.dialects import Dialects, Problems, Refusal
 
 log = logging.getLogger("relay")
 
@@ -31,17 +31,17 @@ class ErrorBoundary:
     what that raises.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, dialects: Dialects) -> None:
         self.app = app
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         call: Call = scope["state"]["call"]
         try:
-            if call.refusal is not None:
-                raise call.refusal
-            _check_escapes(scope.get("raw_path", b""))
+            if call.refusal is not None and call.refusal.fault is Fault.LOOP:
+                raise call.refusal  # our own call: the token that it bears is the upstream's
             await self.app(scope, receive, send)
         except ClientLeft:
             log.debug("client left, request %s", call.id)
@@ -55,20 +55,38 @@ class ErrorBoundary:
                 raise StreamBroken from None
             await _answer(problem, scope, send)
 
-    @staticmethod
-    def _problem(exc: Exception, scope: Scope, call: Call) -> problems.Problem:
+    def _problem(self, exc: Exception, scope: Scope, call: Call) -> Refusal:
+        problems: Problems = self._dialects.of_path(scope["path"])
         match exc:
             case RelayError():
                 log_fault(exc, call)
                 return problems.of_relay_error(exc)
             case AuthError():
-                return problems.of_auth_error(exc)
+                return problems.of_refused_caller(exc.missing, exc.message)
             case HTTPException():
                 return problems.of_http_exception(exc, scope["method"], scope["path"])
         # The frames say where; the exception's own text might repeat what a caller wrote.
         frames = "".join(traceback.format_tb(exc.__traceback__))
         log.error("bug: %s in request %s\n%s", type(exc).__name__, call.id, frames)
         return problems.INTERNAL
+
+
+class Preconditions:
+    """Refuses what is wrong with a request before anybody has read its body; behind authentication, and so after 401.
+
+    Raises RelayError, and HTTPException for a path that cannot be read.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            call: Call = scope["state"]["call"]
+            if call.refusal is not None:
+                raise call.refusal
+            _check_escapes(scope.get("raw_path", b""))
+        await self.app(scope, receive, send)
 
 
 def log_fault(exc: RelayError, call: Call) -> None:
@@ -92,7 +110,7 @@ def _check_escapes(raw_path: bytes) -> None:
             raise HTTPException(400)
 
 
-async def _answer(problem: problems.Problem, scope: Scope, send: Send) -> None:
+async def _answer(problem: Refusal, scope: Scope, send: Send) -> None:
     """Send it; a plain OPTIONS, which the router calls not allowed, learns what is."""
     if problem.status == 405 and scope["method"] == "OPTIONS":
         await send({"type": "http.response.start", "status": 204, "headers": list(problem.headers)})

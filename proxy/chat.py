@@ -14,9 +14,9 @@ from starlette.types import Receive, Scope, Send
 from adapters.base import Call, EventStream
 from adapters.canonical import ChatRequest, ChatResult
 from adapters.wire.openai_chat import Stamp
-from proxy.answers import read_body, send_body
-from proxy.drain import Drain
-from proxy.eventstream import EventStreamAnswer, KeepAlive, StreamEncoder, beside_client
+from proxy.answers import send_body
+from proxy.eventstream import StreamEncoder
+from proxy.serving import Serving
 
 ID_PREFIX = "chatcmpl-"
 
@@ -45,26 +45,22 @@ class ChatBackend(Protocol):
 class ChatEndpoint:
     """Serve chat in one dialect. An ASGI app, so that the upstream call lives and dies inside `__call__`."""
 
-    def __init__(
-        self, dialect: ChatDialect, backend: ChatBackend, *, drain: Drain, keep_alive: KeepAlive, max_body: int
-    ) -> None:
+    def __init__(self, dialect: ChatDialect, backend: ChatBackend, serving: Serving) -> None:
         self._dialect = dialect
         self._backend = backend
-        self._drain = drain
-        self._keep_alive = keep_alive
-        self._max_body = max_body
+        self._serving = serving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call: Call = scope["state"]["call"]
-        async with self._drain.guard():  # a body may come as slowly as an answer
-            body = await read_body(scope, receive, self._max_body)
+        body = await self._serving.body(scope, receive)
         request = self._dialect.parse_chat_request(body)
         stamp = _stamp(request.model)
         if request.stream:
+            if self._serving.keep_alive.within(call.remaining()):
+                call.deadline = float("inf")
             encoder = self._dialect.ChatStreamEncoder(request, stamp)
-            answer = EventStreamAnswer(receive, send, encoder, self._keep_alive)
-            return await answer.run(self._backend.stream_chat(request, call), self._drain)
-        result = await beside_client(receive, self._drain, lambda: self._backend.chat(request, call))
+            return await self._serving.events(receive, send, encoder, self._backend.stream_chat(request, call))
+        result = await self._serving.whole(receive, lambda: self._backend.chat(request, call))
         await send_body(send, self._dialect.dump_chat_result(result, request, stamp))
 
 

@@ -7,7 +7,7 @@ silence. asyncio's task group serves here rather than anyio's: 7 against 39 micr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -20,8 +20,8 @@ from adapters.errors import RelayError
 from adapters.wire import sse
 from proxy.answers import ClientLeft
 from proxy.boundary import StreamBroken
+from proxy.dialects import Problems
 from proxy.drain import Drain
-from proxy.problems import INTERNAL, of_relay_error
 
 T = TypeVar("T")
 
@@ -33,6 +33,13 @@ class KeepAlive(msgspec.Struct, frozen=True):
 
     interval: float = 5.0
     form: str = "chunk"
+
+    def within(self, patience: float) -> bool:
+        """Whether a client that waits `patience` seconds for the next byte hears of us in time, however long it takes.
+
+        Python's SDKs begin that wait anew with every byte, JavaScript's end theirs with the headers.
+        """
+        return self.form != "off" and self.interval < patience
 
 
 class StreamEncoder(Protocol):
@@ -87,11 +94,22 @@ class EventStreamAnswer:
     of `run`), or one keep-alive interval of silence (200, and a later error goes in band).
     """
 
-    def __init__(self, receive: Receive, send: Send, encoder: StreamEncoder, keep_alive: KeepAlive) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        encoder: StreamEncoder,
+        keep_alive: KeepAlive,
+        *,
+        problems: Problems,
+        headers: Iterable[tuple[bytes, bytes]] = (),
+    ) -> None:
         self._receive = receive
         self._send = send
         self._encoder = encoder
         self._keep_alive = keep_alive
+        self._problems = problems
+        self._headers = headers
         self._clock = asyncio.get_running_loop().time
         self._beating = asyncio.Lock()
         self._writing = False
@@ -156,6 +174,7 @@ class EventStreamAnswer:
             (b"content-type", self._encoder.media_type),
             (b"cache-control", b"no-cache"),
             (b"x-accel-buffering", b"no"),  # nginx would hold the frames back
+            *self._headers,
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -190,6 +209,7 @@ class EventStreamAnswer:
 
     async def _fail(self, failure: Exception) -> None:
         """Say in band what went wrong, then have the connection closed. Raises StreamBroken."""
-        problem = of_relay_error(failure) if isinstance(failure, RelayError) else INTERNAL
+        problems = self._problems
+        problem = problems.of_relay_error(failure) if isinstance(failure, RelayError) else problems.INTERNAL
         await self._write(self._encoder.error(problem.body()), more=False)
         raise StreamBroken from failure

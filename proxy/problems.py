@@ -10,7 +10,6 @@ from starlette.exceptions import HTTPException
 
 from adapters.errors import Fault, RelayError
 from adapters.wire.json_text import encode
-from auth.errors import AuthError
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -57,8 +56,9 @@ def _advice(exc: RelayError) -> tuple[tuple[bytes, bytes], ...]:
     return ()
 
 
-def of_auth_error(exc: AuthError) -> Problem:
-    return Problem(401, exc.message, _INVALID, "invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
+def of_refused_caller(missing: bool, message: str) -> Problem:
+    """For a caller without a token (`missing`) or with one that is not ours; OpenAI tells both alike."""
+    return Problem(401, message, _INVALID, "invalid_api_key", headers=((b"www-authenticate", b"Bearer"),))
 
 
 def of_http_exception(exc: HTTPException, method: str, path: str) -> Problem:

@@ -27,15 +27,19 @@ class Telemetry:
     """Outermost middleware: gives the request its `Call`, and the answer the headers that tell of it.
 
     `upstream` is who answers in the absence of a better word, `strict` the operator's wish, `hop` our own
-    mark on calls to upstreams: a request that bears it has come back to us.
+    mark on calls to upstreams: a request that bears it has come back to us. Of a path below a prefix of `keyed`
+    the access log shows the prefix alone, for a token follows it.
     """
 
-    def __init__(self, app: ASGIApp, *, upstream: str, strict: bool, hop: str, access: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, *, upstream: str, strict: bool, hop: str, access: bool, keyed: tuple[str, ...] = ()
+    ) -> None:
         self.app = app
         self._upstream = upstream.encode()
         self._strict = strict
         self._hop = hop.encode()
         self._access = access
+        self._keyed = keyed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,7 +62,8 @@ class Telemetry:
         finally:
             if self._access:
                 # The path alone: a query may hold a token.
-                path = quote(scope["path"], safe="/@:%")
+                path = next((prefix for prefix in self._keyed if prefix in scope["path"]), scope["path"])
+                path = quote(path, safe="/@:%")
                 seconds = time.monotonic() - started
                 access_log.info("%s %s %s %.3fs %s", scope["method"], path, status or "-", seconds, call.id)
 

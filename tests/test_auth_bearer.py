@@ -38,7 +38,7 @@ async def call(headers: Headers, **scope: Any) -> tuple[App, list[Message]]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    guarded = BearerAuth(app, KEYS.resolve, public=("/healthz",))
+    guarded = BearerAuth(app, KEYS.resolve, public=("/healthz",), keyed=("/hooks/",))
     full = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "root_path": "", "headers": headers}
     await guarded({**full, **scope}, receive, send)
     return app, sent
@@ -51,6 +51,8 @@ ADMITTED: dict[str, Headers] = {
     "api key": [(b"x-api-key", b"good")],
     "api key beside a scheme of no concern": [(b"authorization", b"Basic eDp5"), (b"x-api-key", b"good")],
     "api key beside a wrong bearer": [(b"authorization", b"Bearer bad"), (b"x-api-key", b"good")],
+    "Cloudflare's older key": [(b"x-auth-email", b"a@b.c"), (b"x-auth-key", b"good")],
+    "a gateway's bearer": [(b"authorization", b"Bearer upstream's"), (b"cf-aig-authorization", b"Bearer good")],
     "bearer beside a wrong api key": [(b"x-api-key", b"bad"), (b"host", b"x"), (b"authorization", b"Bearer good")],
 }
 
@@ -111,3 +113,28 @@ async def test_a_web_socket_is_closed_even_with_a_token() -> None:
     app, sent = await call([(b"x-api-key", b"good")], type="websocket")
     assert app.seen == []
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+KEYED: dict[str, tuple[str, str]] = {
+    "the token alone": ("/hooks/good", "/hooks"),
+    "a path behind it": ("/hooks/good/a/b", "/hooks/a/b"),
+    "a slash behind it": ("/hooks/good/", "/hooks/"),
+    "below a root path": ("/root/hooks/good/a", "/root/hooks/a"),
+}
+
+
+@pytest.mark.parametrize(("path", "left"), KEYED.values(), ids=KEYED)
+async def test_a_token_in_the_path_is_taken_out_of_it(path: str, left: str) -> None:
+    app, _ = await call([], path=path, raw_path=path.encode(), root_path="/root" if path.startswith("/root") else "")
+    assert [(scope["path"], scope["raw_path"]) for scope in app.seen] == [(left, left.encode())]
+    assert app.seen[0]["state"]["principal"] == KEYS.resolve("good")
+
+
+@pytest.mark.parametrize(
+    ("path", "error"), [("/hooks/", MissingToken), ("/hooks/bad", InvalidToken), ("/hooks/bad/good", InvalidToken)]
+)
+async def test_a_wrong_token_in_the_path_leaves_it_too(path: str, error: type[AuthError]) -> None:
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": path, "headers": [(b"x-api-key", b"good")]}
+    with pytest.raises(error):
+        await BearerAuth(App(), KEYS.resolve, keyed=("/hooks/",))(scope, receive, None)  # type: ignore[arg-type]  # unused
+    assert "bad" not in scope["path"] and b"bad" not in scope["raw_path"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from proxy.app import create_app
 from tests.support.cloudflare import hello
 from tests.support.raw_http import Head, chat_request, connected, request
-from tests.support.relay import KEY, MODEL, Rig, asking, calling, relaying
+from tests.support.relay import KEY, MODEL, Rig, asking, calling, relaying, settings_for
+from tests.support.servers import serving
 from tests.support.streams import CHAT
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +133,24 @@ async def test_every_route_wants_a_token(rig: Rig, headers: dict[str, str], stat
                 assert response.headers["www-authenticate"] == "Bearer" and response.headers["x-request-id"]
         assert (await client.get("/v1/nothing", headers=raw)).status_code == (404 if status == 200 else 401)
     assert len(rig.cloudflare.runs) == (1 if status == 200 else 0)
+
+
+WITHOUT_TOKEN: dict[str, tuple[str, str, dict[str, str], int]] = {
+    "a header that means nothing": ("GET", "/v1/models", {"x_relay_strict": "maybe"}, 401),
+    "another one": ("POST", CHAT, {"x_relay_stream": "sometimes"}, 401),
+    "a bad escape": ("GET", "/v1/models/%zz", {}, 401),
+    "a route that needs none": ("GET", "/healthz", {"x_relay_strict": "maybe"}, 400),
+    "a plain options": ("OPTIONS", CHAT, {"x_relay_strict": "maybe"}, 400),
+}
+
+
+@pytest.mark.parametrize(("method", "target", "headers", "status"), WITHOUT_TOKEN.values(), ids=WITHOUT_TOKEN)
+async def test_who_has_no_token_is_told_so_before_anything_else(
+    rig: Rig, method: str, target: str, headers: dict[str, str], status: int
+) -> None:
+    head, body = await asked(rig, request(method, target, token=None, **headers))
+    assert head.status == status
+    assert (error_of(body)[1] == "invalid_api_key") is (status == 401)
 
 
 async def test_a_refused_request_leaves_its_connection_usable(rig: Rig) -> None:
@@ -272,6 +293,41 @@ async def test_only_the_named_origins_where_they_are_named(tmp_path_factory: pyt
         assert response.headers["access-control-allow-origin"] == ORIGIN
         response = await client.get("/v1/models", headers={"origin": "https://evil.example.com"})
         assert "access-control-allow-origin" not in response.headers
-        preflight = {"origin": "https://evil.example.com", "access-control-request-method": "POST"}
-        response = await client.options(CHAT, headers=preflight)
-        assert response.status_code == 400 and "access-control-allow-origin" not in response.headers
+        response = await client.options(CHAT, headers={"origin": ORIGIN, "access-control-request-method": "POST"})
+        assert (response.status_code, response.headers["access-control-allow-origin"]) == (200, ORIGIN)
+
+
+# What a preflight asks for beside an origin, and the word that says what is not allowed.
+NOT_ALLOWED: dict[str, tuple[dict[str, str], str]] = {
+    "an origin": ({"origin": "https://evil.example.com", "access-control-request-method": "POST"}, "origin"),
+    "a method": ({"origin": ORIGIN, "access-control-request-method": "PATCH"}, "method"),
+    "a header of ours besides": (
+        {"origin": ORIGIN, "access-control-request-method": "PATCH", "x-relay-strict": "maybe"},
+        "method",
+    ),
+    "a private network": (
+        {
+            "origin": ORIGIN,
+            "access-control-request-method": "POST",
+            "access-control-request-private-network": "true",
+        },
+        "private-network",
+    ),
+}
+
+
+@pytest.mark.parametrize(("preflight", "what"), NOT_ALLOWED.values(), ids=NOT_ALLOWED)
+@pytest.mark.parametrize("path", [CHAT, "/v1/nothing", "/healthz"])
+async def test_a_preflight_that_is_not_allowed_is_refused_as_everything_else_is(
+    tmp_path: Path, path: str, preflight: dict[str, str], what: str
+) -> None:
+    settings = settings_for(tmp_path, cors_origins=ORIGIN)
+    app = create_app(settings, settings.tokens)
+    async with serving(app) as relay, httpx.AsyncClient(base_url=relay.url, trust_env=False) as client:
+        response = await client.options(path, headers=preflight)
+    assert (response.status_code, response.headers["content-type"]) == (400, "application/json")
+    assert error_of(response.content) == ("invalid_request_error", "cors_not_allowed")
+    assert what in response.json()["error"]["message"]
+    allowed = ORIGIN if preflight["origin"] == ORIGIN else None
+    assert response.headers.get("access-control-allow-origin") == allowed
+    assert "Origin" in response.headers["vary"] and response.headers["x-request-id"]
