@@ -7,8 +7,10 @@ a usage in every case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any
+
+import anyio
 
 from adapters.base import EventStream
 from adapters.canonical import (
@@ -28,6 +30,9 @@ from adapters.tokens import estimate_prompt, estimate_text
 from adapters.wire.json_text import NotJson, dump_text, loads
 from adapters.wire.think import overlap
 from adapters.wire.tool_calls import join_tool_calls
+
+USAGE_PATIENCE = 2.0
+"""Seconds for the usage of an answer that a stop sequence has cut."""
 
 
 class AnswerRules:
@@ -234,6 +239,33 @@ class LeakedCall:
         if arguments is None:
             arguments = {key: item for key, item in value.items() if key != "name"}
         return ToolCallDelta(0, None, name, arguments or "{}" if isinstance(arguments, str) else dump_text(arguments))
+
+
+async def settled(batches: EventStream, rules: AnswerRules) -> AsyncGenerator[list[ChatEvent], None]:
+    """The batches with the rules applied; it ends soon after a stop sequence, though the upstream goes on."""
+    async for batch in batches:
+        whole = bool(batch) and isinstance(batch[-1], Finish)
+        out = rules.feed(batch)
+        if rules.cut and not whole:
+            if out:
+                yield out
+            await _read_usage(batches, rules)
+            yield rules.close()
+            return
+        if whole:
+            out += rules.close()
+        if out:
+            yield out
+
+
+async def _read_usage(batches: EventStream, rules: AnswerRules) -> None:
+    """The text is over; what the upstream counted is worth a moment's wait."""
+    with anyio.move_on_after(USAGE_PATIENCE):
+        try:
+            async for batch in batches:
+                rules.feed(batch)
+        except RelayError:
+            return  # the answer itself was whole; its usage is estimated
 
 
 async def gather(batches: EventStream) -> ChatResult:

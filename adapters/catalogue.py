@@ -21,6 +21,7 @@ from adapters.errors import Fault, InvalidRequest, RelayError
 
 Status = Literal["listed", "retired", "aliased", "gated", "priced_only", "uncertain", "unknown"]
 CHAT_TASK = "Text Generation"
+EMBEDDING_TASK = "Text Embeddings"
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -159,7 +160,7 @@ class Catalogue:
             return model
         if found := self._loose.get(cleaned.casefold()):
             return _only(found, cleaned, alias)
-        if len(cleaned) <= _MAX_ID and _ACCOUNT_ID.fullmatch(cleaned):
+        if is_account_id(cleaned):
             return Model(id=cleaned[:3].lower() + cleaned[3:], task=CHAT_TASK, status="unknown")
         raise self.not_found(cleaned, alias)
 
@@ -257,7 +258,7 @@ class Catalogue:
 
     def _from_row(self, row: Any) -> Model | None:
         name = _text(row.get("name")) if isinstance(row, dict) else None
-        if name is None or len(name) > _MAX_ID or not _ACCOUNT_ID.fullmatch(name):
+        if name is None or not is_account_id(name):
             return None
         task = row.get("task")
         task_name = _text(task.get("name")) if isinstance(task, dict) else None
@@ -269,6 +270,11 @@ class Catalogue:
         if known is None or known.status != "listed":
             changes |= {"status": "listed", "retired_on": None, "replaced_by": None}
         return msgspec.structs.replace(base, **changes)
+
+
+def is_account_id(id: str) -> bool:
+    """Whether an account can have a model of this id: it becomes part of an upstream path."""
+    return len(id) <= _MAX_ID and _ACCOUNT_ID.fullmatch(id) is not None
 
 
 def _short_forms(model: Model) -> tuple[str, str]:

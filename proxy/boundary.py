@@ -56,9 +56,10 @@ class ErrorBoundary:
             await _answer(problem, scope, send)
 
     def _problem(self, exc: Exception, scope: Scope, call: Call) -> Refusal:
-        problems: Problems = self._dialects.of_path(scope["path"])
+        problems: Problems = self._dialects.of_path(_below_root(scope))
         match exc:
             case RelayError():
+                exc.request_id = call.id
                 log_fault(exc, call)
                 return problems.of_relay_error(exc)
             case AuthError():
@@ -87,6 +88,13 @@ class Preconditions:
                 raise call.refusal
             _check_escapes(scope.get("raw_path", b""))
         await self.app(scope, receive, send)
+
+
+def _below_root(scope: Scope) -> str:
+    """The path below `root_path`, which servers put in front of it."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root + "/") else path
 
 
 def log_fault(exc: RelayError, call: Call) -> None:

@@ -57,7 +57,7 @@ class ChatEndpoint:
         stamp = _stamp(request.model)
         if request.stream:
             if self._serving.keep_alive.within(call.remaining()):
-                call.deadline = float("inf")
+                call.deadline = float("inf")  # each of them renews the client's patience
             encoder = self._dialect.ChatStreamEncoder(request, stamp)
             return await self._serving.events(receive, send, encoder, self._backend.stream_chat(request, call))
         result = await self._serving.whole(receive, lambda: self._backend.chat(request, call))

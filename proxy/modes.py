@@ -6,22 +6,20 @@ stream where nothing else will bring it.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import anyio
-
-from adapters.answer import AnswerRules, gather, settle
+from adapters.answer import AnswerRules, gather, settle, settled
 from adapters.base import Call, ChatAdapter, EventStream
-from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult, Finish
+from adapters.canonical import Change, ChatRequest, ChatResult
 from adapters.catalogue import Model
 from adapters.cloudflare import NeedsStream
-from adapters.errors import RelayError, StreamUnsupported
+from adapters.errors import StreamUnsupported
 from adapters.replay import replay
 
 REMEMBERED = 3600.0  # seconds for which a model that could not stream is not asked again
-USAGE_PATIENCE = 2.0  # seconds for the usage of an answer that a stop sequence has cut
 
 
 class Modes:
@@ -61,9 +59,11 @@ class Modes:
             return settle(await adapter.chat(request, call), request)
         except NeedsStream as late:
             try:
-                async with self._native(adapter, request, call) as batches:
+                # As long as it takes: that it takes long is why it is streamed. Its silences have their limit.
+                patience = None if call.remaining() == float("inf") else max(0.0, call.remaining())
+                async with asyncio.timeout(patience), self._native(adapter, request, call) as batches:
                     return await gather(batches)
-            except StreamUnsupported:
+            except (StreamUnsupported, TimeoutError):
                 raise late from None
 
     @asynccontextmanager
@@ -89,30 +89,4 @@ class Modes:
     @asynccontextmanager
     async def _native(self, adapter: ChatAdapter, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
         async with adapter.stream_chat(request, call) as batches:
-            yield _settled(batches, AnswerRules(request))
-
-
-async def _settled(batches: EventStream, rules: AnswerRules) -> AsyncIterator[list[ChatEvent]]:
-    async for batch in batches:
-        whole = bool(batch) and isinstance(batch[-1], Finish)
-        out = rules.feed(batch)
-        if rules.cut and not whole:
-            if out:
-                yield out
-            await _read_usage(batches, rules)
-            yield rules.close()
-            return
-        if whole:
-            out += rules.close()
-        if out:
-            yield out
-
-
-async def _read_usage(batches: EventStream, rules: AnswerRules) -> None:
-    """The text is over; what the upstream counted is worth a moment's wait."""
-    with anyio.move_on_after(USAGE_PATIENCE):
-        try:
-            async for batch in batches:
-                rules.feed(batch)
-        except RelayError:
-            return  # the answer itself was whole; its usage is estimated
+            yield settled(batches, AnswerRules(request))

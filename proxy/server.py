@@ -75,7 +75,7 @@ def run(settings: Settings, options: SourceOptions) -> int:
         click.echo(text)
         config = _config(settings, _Worker(options, tokens, hop))
         config.factory = True
-        Multiprocess(config, sockets=[listener]).run()
+        _Workers(config, sockets=[listener]).run()
     return 0
 
 
@@ -111,6 +111,19 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             self._announce()
+
+
+class _Workers(Multiprocess):
+    """uvicorn's supervisor of several processes, which lets go of the port when they do.
+
+    With its copy of the socket open, newcomers would wait in the backlog for workers that take no more, and be
+    reset at the end; closed, they are refused and can go elsewhere.
+    """
+
+    def terminate_all(self) -> None:
+        for listener in self.sockets:
+            listener.close()
+        super().terminate_all()
 
 
 class _Draining:

@@ -160,6 +160,11 @@ CHANGES: dict[str, tuple[str, dict[str, Any], str]] = {
         "",
     ),
     "nulls": (MODEL, {"stop": None, "logit_bias": None, "frobnicate": None}, ""),
+    "inside a field": (
+        MODEL,
+        {"reasoning": {"max_tokens": 5}, "options": {"tags": ["a"]}},
+        "reasoning.max_tokens=dropped, options.tags=ignored",
+    ),
     "what the other form takes as it is": (OPENAI_MODEL, {"presence_penalty": -1, "stop": ["x"], "seed": -5}, ""),
 }
 
@@ -204,6 +209,18 @@ STRICT: dict[str, tuple[dict[str, Any], dict[str, str], str, str]] = {
     "a clamped value": ({"presence_penalty": -1}, {}, "presence_penalty", "invalid_value"),
     "a dropped field": ({"logit_bias": {"1": 2}}, {}, "logit_bias", "unsupported_parameter"),
     "an emulated one": ({"stop": "x"}, {}, "stop", "unsupported_parameter"),
+    "a dropped field inside another": (
+        {"reasoning": {"enabled": False}},
+        {},
+        "reasoning.enabled",
+        "unsupported_parameter",
+    ),
+    "names of speakers": (
+        {"messages": [{"role": "user", "content": "Hi", "name": "Ann"}]},
+        {},
+        "messages[].name",
+        "unsupported_parameter",
+    ),
     "an impossible stream": (
         {"stream": True, "response_format": {"type": "json_object"}},
         {"x-relay-stream": "native"},

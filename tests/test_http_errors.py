@@ -148,7 +148,7 @@ WITHOUT_TOKEN: dict[str, tuple[str, str, dict[str, str], int]] = {
 async def test_who_has_no_token_is_told_so_before_anything_else(
     rig: Rig, method: str, target: str, headers: dict[str, str], status: int
 ) -> None:
-    head, body = await asked(rig, request(method, target, token=None, **headers))
+    head, body = await asked(rig, request(method, target, b"", token=None, **headers))
     assert head.status == status
     assert (error_of(body)[1] == "invalid_api_key") is (status == 401)
 

@@ -80,6 +80,33 @@ async def test_keep_alives_do_not_stand_in_the_way_of_another_try(tmp_path: Path
         assert len(rig.cloudflare.runs) == 2
 
 
+@BOTH
+@pytest.mark.parametrize("name", ["x-stainless-read-timeout", "x-stainless-timeout"])
+@pytest.mark.parametrize("mode", ["auto", "synthetic"])
+async def test_a_client_that_hears_keep_alives_waits_longer_than_its_sdk_says(
+    tmp_path: Path, mode: str, name: str, form: str
+) -> None:
+    release = asyncio.Event()
+    async with relaying(tmp_path, keepalive=INTERVAL, keepalive_form=form) as rig, calling(rig.url) as client:
+        rig.cloudflare.script(MODEL, held(release, hello))
+        async with listening(client, headers={name: str(2 * INTERVAL), "x-relay-stream": mode}) as listener:
+            for _ in range(4):
+                listener.body = b""
+                await listener.until(FORMS[form])
+            release.set()
+            assert text_of(chunks(await listener.rest())) == "Hello there"
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "before the first keep-alive"])
+async def test_a_client_that_hears_nothing_waits_no_longer_than_its_sdk_says(tmp_path: Path, streamed: bool) -> None:
+    async with relaying(tmp_path, keepalive=INTERVAL if not streamed else 5) as rig, calling(rig.url) as client:
+        rig.cloudflare.script(MODEL, held(asyncio.Event(), hello))
+        response = await client.post(
+            CHAT, json=asking(stream=streamed), headers={"x-stainless-read-timeout": str(2 * INTERVAL)}
+        )
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
+
+
 @pytest.mark.parametrize("mode", ["auto", "synthetic"])
 async def test_switched_off_nothing_is_said_before_the_first_event(tmp_path: Path, mode: str) -> None:
     release = asyncio.Event()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from itertools import repeat
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from adapters.base import Call, EventStream
@@ -35,7 +38,7 @@ class Scripted:
     def __init__(
         self,
         *,
-        stream: RelayError | Sequence[list[ChatEvent]] = BATCHES,
+        stream: RelayError | Iterable[list[ChatEvent]] = BATCHES,
         whole: RelayError | ChatResult = RESULT,
     ) -> None:
         self._stream = stream
@@ -61,8 +64,9 @@ class Scripted:
         yield _each(self._stream)
 
 
-async def _each(batches: Sequence[list[ChatEvent]]) -> AsyncIterator[list[ChatEvent]]:
+async def _each(batches: Iterable[list[ChatEvent]]) -> AsyncIterator[list[ChatEvent]]:
     for batch in batches:
+        await anyio.lowlevel.checkpoint()
         yield batch
 
 
@@ -195,6 +199,13 @@ async def test_a_whole_answer_that_takes_too_long_is_asked_for_as_a_stream() -> 
     assert adapter.asked == ["whole", "stream"]
 
 
+async def test_a_whole_answer_that_is_streamed_has_as_long_as_its_client_waits() -> None:
+    adapter = Scripted(whole=NeedsStream(), stream=repeat([Delta("x")]))
+    with anyio.fail_after(5), pytest.raises(NeedsStream):
+        await Modes("auto", {}).chat(adapter, REQUEST, Call("id", deadline=time.monotonic() + 0.05))
+    assert adapter.asked == ["whole", "stream"]
+
+
 async def test_a_synthetic_stream_that_takes_too_long_is_collected_too() -> None:
     adapter = Scripted(whole=NeedsStream())
     assert await stream(Modes("synthetic", {}), adapter) == [Delta("streamed"), Finish("stop", USAGE)]
@@ -223,6 +234,11 @@ async def test_the_rest_of_a_cut_answer_is_read_for_its_usage_alone() -> None:
     assert await stream(Modes("auto", {}), adapter, request=CUT) == [Delta("one "), Finish("stop", USAGE)]
 
 
+async def test_what_is_held_back_for_a_stop_is_no_batch() -> None:
+    adapter = Scripted(stream=[[Delta("E")], [Delta("ND two")], [Finish("length", USAGE)]])
+    assert await stream(Modes("auto", {}), adapter, request=CUT) == [Finish("stop", USAGE)]
+
+
 async def test_a_cut_answer_that_breaks_afterwards_is_whole() -> None:
     class Breaking(Scripted):
         @asynccontextmanager
@@ -249,7 +265,7 @@ async def test_the_wait_for_the_usage_of_a_cut_answer_has_an_end(monkeypatch: py
 
             yield batches()
 
-    monkeypatch.setattr("proxy.modes.USAGE_PATIENCE", 0.02)
+    monkeypatch.setattr("adapters.answer.USAGE_PATIENCE", 0.02)
     with anyio.fail_after(1):
         events = await stream(Modes("auto", {}), Silent(), request=CUT)
     assert isinstance(events[-1], Finish) and events[-1].reason == "stop"

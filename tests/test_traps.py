@@ -32,7 +32,8 @@ from adapters.canonical import (
     Usage,
 )
 from adapters.catalogue import load_snapshot
-from adapters.cloudflare import Account, Cloudflare
+from adapters.cloudflare import Cloudflare
+from adapters.cloudflare_calls import Account, CloudflareCalls
 from adapters.errors import Fault, RelayError, Retry, StreamUnsupported, UpstreamTruncated
 from adapters.wire.openai_chat import ChatStreamEncoder, Stamp, dump_chat_result, parse_chat_request
 from adapters.wire.workers_ai import ChatStreamDecoder, EmptyResult, dump_chat_request, parse_chat_result
@@ -87,7 +88,8 @@ def router() -> respx.Router:
 @pytest.fixture
 def cloudflare(router: respx.Router) -> Cloudflare:
     account = Account(account_id=ACCOUNT, api_token=TOKEN)
-    return Cloudflare(httpx.MockTransport(router.async_handler), account, model_of=load_snapshot().resolve)
+    calls = CloudflareCalls(httpx.MockTransport(router.async_handler), account)
+    return Cloudflare(calls, model_of=load_snapshot().resolve)
 
 
 def asked(router: respx.Router) -> list[httpx.Request]:

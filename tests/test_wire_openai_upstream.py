@@ -104,6 +104,11 @@ USAGES: dict[str, tuple[Any, Usage | None]] = {
     "booleans": ({"prompt_tokens": True, "completion_tokens": False}, None),
     "below zero": ({"prompt_tokens": -1}, None),
     "beyond all bounds": ({"prompt_tokens": float("inf"), "completion_tokens": 10**400}, None),
+    "one half null": ({"prompt_tokens": None, "completion_tokens": 4}, Usage(completion_tokens=4)),
+    "one half text": ({"prompt_tokens": "3", "completion_tokens": 2}, None),
+    "one half below zero": ({"prompt_tokens": 3, "completion_tokens": -1}, None),
+    "one half beyond all bounds": ({"input_tokens": 10**400, "output_tokens": 2}, None),
+    "a zero beside what cannot be read": ({"prompt_tokens": 0, "completion_tokens": []}, None),
     "neurons beyond all bounds": ({"prompt_tokens": 1, "neurons": float("inf")}, Usage(prompt_tokens=1)),
 }
 
@@ -129,6 +134,10 @@ CHUNKS: dict[str, tuple[list[Any], Any, tuple[int, int] | None]] = {
     "a tail that counts nothing": ([counts(14, 3)], {}, (14, 3)),
     "chunks that count nothing": ([None, {}, counts(3, 2), None], None, (3, 2)),
     "zeros alone": ([counts(0, 0), counts(0, 0)], None, (0, 0)),
+    "a chunk that cannot be read": ([counts(9, 0), {"prompt_tokens": 0, "completion_tokens": "1"}], None, None),
+    "a chunk that cannot be read and a tail": ([{"prompt_tokens": -1}, counts(9, 1)], counts(9, 2), (9, 2)),
+    "a tail that cannot be read": ([counts(9, 1)], {"prompt_tokens": 9, "completion_tokens": -1}, (9, 1)),
+    "nothing but a tail that cannot be read": ([], {"prompt_tokens": 9, "completion_tokens": -1}, None),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +130,10 @@ WRITTEN: dict[str, tuple[bytes, list[ChatEvent]]] = {
     "explicit zeros": (
         frames({"response": "a"}, {"response": "", "usage": {"prompt_tokens": 0, "completion_tokens": 0}}, "[DONE]"),
         [Delta("a"), Finish(None, Usage())],
+    ),
+    "ended by a usage tail that cannot be read": (
+        frames({"response": "a"}, {"response": "", "usage": {"prompt_tokens": 9, "completion_tokens": -2}}),
+        [Delta("a"), Finish(None, None)],
     ),
     "an answer that is empty, but counted": (frames(TAIL, "[DONE]"), [Finish(None, COUNTED)]),
     "a thought in the text": (
@@ -605,6 +610,43 @@ def test_what_no_form_knows_is_listed(openai_form: bool) -> None:
     body, changes = dump(openai_form, min_p=0.1, unsupported=("verbosity",), unknown=("foo",))
     assert changes == ["verbosity=dropped", "foo=ignored", "min_p=dropped"]
     assert set(body) == {"messages", "stream"}
+
+
+CALLING = Message(role="assistant", tool_calls=(ToolCall("x", "f", "{}"),))
+# What turns say beside their text, and what of it the older form has no place for.
+BESIDE_THE_TEXT: dict[str, tuple[list[Message], list[str]]] = {
+    "a name": ([Message(role="user", content="Hi", name="Ann")], ["messages[].name=dropped"]),
+    "a name beside an image": (
+        [Message(role="user", content=(ImagePart("https://example.com/a.png"),), name="Ann")],
+        ["messages[].name=dropped"],
+    ),
+    "a past thought": ([Message(role="assistant", content="a", reasoning="r")], ["messages[].reasoning=dropped"]),
+    "a past thought beside a call": (
+        [msgspec.structs.replace(CALLING, reasoning="r")],
+        ["messages[].reasoning=dropped"],
+    ),
+    "many of both": (
+        [Message(role="assistant", content="a", name="Ann", reasoning="r")] * 50,
+        ["messages[].name=dropped", "messages[].reasoning=dropped"],
+    ),
+    "a name beside a call, which stays": ([msgspec.structs.replace(CALLING, name="Ann")], []),
+    "the name of a function, which stays": (
+        [CALLING, Message(role="tool", content="1", tool_call_id="x", name="f")],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("turns", "listed"), BESIDE_THE_TEXT.values(), ids=BESIDE_THE_TEXT)
+def test_what_a_turn_loses_in_the_older_form_is_listed(turns: list[Message], listed: list[str]) -> None:
+    body, changes = dump(OLD, messages=tuple(turns))
+    assert changes == listed
+    assert all("reasoning" not in turn for turn in body["messages"])
+    kept = [None if "messages[].name=dropped" in listed else turn.name for turn in turns]
+    assert [turn.get("name") for turn in body["messages"]] == kept
+    body, changes = dump(NEW, messages=tuple(turns))
+    assert changes == []
+    assert [turn.get("name") for turn in body["messages"]] == [turn.name for turn in turns]
 
 
 def test_one_call_at_a_time_is_asked_for_or_emulated() -> None:

@@ -5,6 +5,8 @@ Source: OpenAI's API reference and what its clients of 2026-10 were seen to send
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
 from adapters.canonical import (
@@ -16,6 +18,7 @@ from adapters.wire.openai_messages import read_messages
 from adapters.wire.openai_tools import read_tool, read_tool_choice, read_tools
 from adapters.wire.openai_types import (
     FIELDS,
+    CallOptions,
     ChatBody,
     ResponseFormat,
 )
@@ -28,21 +31,53 @@ _BODY = msgspec.json.Decoder(ChatBody)
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _INT64 = 2**63
 _NEVER = 2**31 - 1
+_OPTIONS = frozenset(field.encode_name for field in msgspec.structs.fields(CallOptions))
+_REASONING = frozenset(("effort", "enabled", "max_tokens", "exclude"))  # OpenAI's, and three of OpenRouter's
 
 
 def parse_chat_request(body: bytes) -> ChatRequest:
     """A request body to canonical. Raises InvalidRequest naming the field."""
     wire, body = decode_repaired(body, _BODY)
-    return _request(wire, _unknown_fields(body, wire))
+    return read_chat_body(wire, _unknown_fields(body, wire))
 
 
 def _unknown_fields(body: bytes, wire: ChatBody) -> tuple[str, ...]:
     known = FIELDS if wire.messages is None else FIELDS - {"prompt", "history"}
     given = decode(body, _KEYS)
-    return tuple(key[:64] for key, value in given.items() if key not in known and bytes(value) != b"null")
+    unknown = [key[:64] for key, value in given.items() if key not in known and bytes(value) != b"null"]
+    if wire.options is not None:
+        unknown += _inside("options", decode(bytes(given["options"]), _KEYS), _OPTIONS)
+    if wire.reasoning is not None:
+        unknown += _inside("reasoning", decode(bytes(given["reasoning"]), _KEYS), _REASONING)
+    return tuple(unknown)
 
 
-def _request(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
+def _inside(name: str, given: dict[str, msgspec.Raw], known: Collection[str]) -> list[str]:
+    return [f"{name}.{key[:64]}" for key, value in given.items() if key not in known and bytes(value) != b"null"]
+
+
+def _unsupported(wire: ChatBody) -> tuple[str, ...]:
+    """What was given, can alter the answer, and is honoured by nothing here."""
+    reasoning = wire.reasoning or {}
+    effort = reasoning.get("effort")
+    given = {
+        "verbosity": wire.verbosity is not None,
+        "web_search_options": wire.web_search_options is not None,
+        "reasoning.enabled": reasoning.get("enabled") is not None,
+        "reasoning.max_tokens": reasoning.get("max_tokens") is not None,
+        "reasoning.exclude": bool(reasoning.get("exclude")),
+        "reasoning.effort": None not in (effort, wire.reasoning_effort) and effort != wire.reasoning_effort,
+        "functions": bool(wire.tools and wire.functions),
+        "function_call": wire.tool_choice is not None and wire.function_call is not None,
+        "messages[].reasoning": any(
+            turn.reasoning and not isinstance(turn.reasoning, str) for turn in wire.messages or ()
+        ),
+    }
+    return tuple(name for name, is_given in given.items() if is_given)
+
+
+def read_chat_body(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
+    """A body whose types have been checked to canonical. Raises InvalidRequest naming the field."""
     legacy = wire.functions is not None
     tools = read_tools(wire.tools or (), "tools")
     if legacy and not tools:
@@ -79,7 +114,7 @@ def _request(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
         lora=wire.lora,
         reject_if_busy=bool(wire.options and wire.options.rejectIfBusy),
         affinity=wire.prompt_cache_key or wire.user,
-        unsupported=tuple(name for name in ("verbosity", "web_search_options") if getattr(wire, name) is not None),
+        unsupported=_unsupported(wire),
         unknown=unknown,
     )
 

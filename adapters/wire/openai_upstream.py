@@ -55,21 +55,33 @@ _MOST = 2**53
 
 
 def read_usage(value: Any) -> Usage | None:
-    """A usage object of chat completions or of responses; `None` if it counts nothing."""
-    if not isinstance(value, dict):
-        return None
-    prompt = _count(value.get("prompt_tokens", value.get("input_tokens")))
-    completion = _count(value.get("completion_tokens", value.get("output_tokens")))
-    if prompt is None and completion is None:
+    """A usage object of chat completions or of responses; `None` if it counts nothing.
+
+    One count that cannot be read makes it count nothing: the zero in its place would pass for counted.
+    """
+    told = _told(value)
+    counts = [_count(count) for count in told.values()]
+    if not told or None in counts:
         return None
     neurons = _amount(value.get("neurons"))
     return Usage(
-        prompt_tokens=prompt or 0,
-        completion_tokens=completion or 0,
+        prompt_tokens=_count(told.get("prompt")) or 0,
+        completion_tokens=_count(told.get("completion")) or 0,
         cached_tokens=_detail(value, ("prompt_tokens_details", "input_tokens_details"), "cached_tokens"),
         reasoning_tokens=_detail(value, ("completion_tokens_details", "output_tokens_details"), "reasoning_tokens"),
         neurons=None if neurons is None else float(neurons),
     )
+
+
+def _told(value: Any) -> dict[str, Any]:
+    """The counts that are there, readable or not."""
+    if not isinstance(value, dict):
+        return {}
+    counts = {
+        "prompt": value.get("prompt_tokens", value.get("input_tokens")),
+        "completion": value.get("completion_tokens", value.get("output_tokens")),
+    }
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def _count(value: Any) -> int | None:
@@ -95,7 +107,7 @@ class UsageReader:
     """The one true usage of a stream whose chunks may carry increments, running totals, or neither.
 
     A tail frame is cumulative and wins. Without one: the last chunk's counts if none ever fell (running
-    totals), else their sum (increments; captures of 2026-10 and 2025-07).
+    totals), else their sum (increments; captures of 2026-10 and 2025-07); and none if a chunk's could not be read.
     """
 
     def __init__(self) -> None:
@@ -103,10 +115,12 @@ class UsageReader:
         self._last: Usage | None = None
         self._sum = Usage()
         self._fell = False
+        self._unreadable = False
 
     def chunk(self, value: Any) -> None:
         usage = read_usage(value)
         if usage is None:
+            self._unreadable = self._unreadable or bool(_told(value))
             return
         last = self._last
         if last is not None and (
@@ -117,13 +131,12 @@ class UsageReader:
         self._sum = self._sum + usage
 
     def tail(self, value: Any) -> bool:
-        """Take the cumulative tail; false if `value` is none."""
-        usage = read_usage(value)
-        self._tail = usage or self._tail
-        return usage is not None
+        """Take the cumulative tail; false if `value` is none. One that cannot be read is a tail all the same."""
+        self._tail = read_usage(value) or self._tail
+        return bool(_told(value))
 
     def result(self) -> Usage | None:
-        if self._tail is not None or self._last is None:
+        if self._tail is not None or self._last is None or self._unreadable:
             return self._tail
         return self._sum if self._fell else self._last
 

@@ -147,8 +147,16 @@ def _response_form(request: ChatRequest, changes: Changes) -> dict[str, Any]:
     changes.emulated(stop=request.stop)
     if request.parallel_tool_calls is False and request.tools:
         changes.emulated(parallel_tool_calls=True)
+    messages = [_flat_message(message) for message in request.messages]
+    pairs = list(zip(request.messages, messages, strict=True))
+    changes.dropped(  # one entry for all turns: a conversation may have thousands
+        **{
+            "messages[].name": any(turn.name and "name" not in flat for turn, flat in pairs),
+            "messages[].reasoning": any(turn.reasoning for turn in request.messages),
+        }
+    )
     return {
-        "messages": [_flat_message(message) for message in request.messages],
+        "messages": messages,
         "max_tokens": request.max_tokens,
         "temperature": request.temperature,
         "top_p": changes.clamped("top_p", request.top_p, 0.001, 1),
