@@ -70,7 +70,10 @@ class JsonFormat(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client asked, whatever it spoke. Ranges are OpenAI's and already checked."""
+    """What a client asked, whatever it spoke. Its dialect has checked the ranges.
+
+    They are OpenAI's, save for what came in a native form: there `temperature` goes up to 5 and `top_p` to 2.
+    """
 
     model: str
     messages: tuple[Message, ...]

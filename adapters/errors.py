@@ -70,8 +70,11 @@ class RelayError(Exception):
 
     `message` is for the caller: it never holds a secret, a prompt or an answer. `param` names the
     field at fault, `code` replaces the table's code where a client's mistake has a finer one,
-    `retry_after` is in seconds, `upstream_code` is Cloudflare's number.
+    `retry_after` is in seconds, `upstream_code` is Cloudflare's number. `request_id` is for the one who answers to fill
+    in, where the dialect repeats it.
     """
+
+    request_id: str | None = None
 
     def __init__(
         self,

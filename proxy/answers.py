@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
@@ -16,12 +16,17 @@ class ClientLeft(Exception):
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """The request's whole body. Raises HTTPException 413 past `limit` bytes, 415, and ClientLeft."""
+    chunks = [chunk async for chunk in body_chunks(scope, receive, limit)]
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+async def body_chunks(scope: Scope, receive: Receive, limit: int) -> AsyncGenerator[bytes]:
+    """The request's body as it comes. Raises as `read_body` does."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise HTTPException(413)
         if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
             raise HTTPException(415)
-    chunks: list[bytes] = []
     size = 0
     while True:
         message = await receive()
@@ -31,9 +36,9 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
         size += len(chunk)
         if size > limit:
             raise HTTPException(413)
-        chunks.append(chunk)
+        yield chunk
         if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return
 
 
 async def send_body(

@@ -10,28 +10,34 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 
 import httpx
+import msgspec
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from adapters.base import ChatAdapter
-from adapters.catalogue import Catalogue, load_snapshot
-from adapters.cloudflare import Account, Cloudflare, Timeouts
+from adapters.catalogue import Catalogue, Model, load_snapshot
+from adapters.cloudflare import Cloudflare
 from adapters.cloudflare_account import Access, check_models_permission
+from adapters.cloudflare_calls import Account, CloudflareCalls, Timeouts
+from adapters.cloudflare_embeddings import CloudflareEmbedder
+from adapters.cloudflare_native import CloudflareNative
 from adapters.errors import RelayError
 from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
+from adapters.simulator.tasks import SimulatedTasks
 from adapters.transport import open_transport
 from adapters.wire import openai_chat
 from auth.bearer import BearerAuth
 from auth.keys import StaticKeys
 from proxy import problems
+from proxy.backends import Backends, Upstream
 from proxy.boundary import ErrorBoundary, Preconditions
 from proxy.chat import ChatEndpoint
 from proxy.cors import Cors
 from proxy.dialects import Dialects
-from proxy.dispatch import Dispatcher, Retries, Shelf, choose_adapter
+from proxy.dispatch import Dispatcher, Retries, Shelf
 from proxy.drain import Drain
+from proxy.embeddings import EmbeddingsEndpoint
 from proxy.eventstream import KeepAlive
 from proxy.health import Health, Readiness
 from proxy.models import ModelDetail, ModelList
@@ -41,6 +47,15 @@ from proxy.serving import Serving
 from proxy.settings import Settings, SettingsError
 from proxy.stored_catalogue import StoredCatalogueError, read_catalogue
 from proxy.telemetry import Telemetry
+from wrangler_compat import problems as cloudflare_problems
+from wrangler_compat.finetunes import Finetunes
+from wrangler_compat.gateway_logs import Logs
+from wrangler_compat.list_routes import Lists
+from wrangler_compat.markdown.conversion import Converter
+from wrangler_compat.routes import Emulator
+from wrangler_compat.routes import routes as emulator_routes
+from wrangler_compat.run import Runner
+from wrangler_compat.seams import Forward
 
 log = logging.getLogger("relay")
 
@@ -54,6 +69,11 @@ _EXPOSED = (
     "x-request-id",
     "retry-after",
     "x-should-retry",
+    "cf-ai-req-id",
+    "cf-ai-neurons",
+    "cf-aig-log-id",
+    "cf-aig-step",
+    "cf-aig-cache-status",
     "x-relay-upstream",
     "x-relay-changes",
     "server-timing",
@@ -80,11 +100,12 @@ def create_app(
     drain = drain or Drain()
     transport = transport or open_transport(connect_timeout=settings.connect_timeout)
     shelf = Shelf(_offered(load_snapshot(), settings))
+    backends = Backends(
+        _upstreams(settings, transport, shelf, hop), settings.upstream, {SIMULATOR_MODEL.id: "simulator"}
+    )
     backend = Dispatcher(
         shelf,
-        choose_adapter(
-            _adapters(settings, transport, shelf, hop), settings.upstream, {SIMULATOR_MODEL.id: "simulator"}
-        ),
+        backends,
         Modes(settings.stream, _by_id(settings, shelf.catalogue)),
         retries=retries or Retries(settings.retries),
         max_tokens=settings.max_tokens,
@@ -92,6 +113,7 @@ def create_app(
     keep_alive = KeepAlive(settings.keepalive, settings.keepalive_form)
     serving = Serving(drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
     chat = ChatEndpoint(openai_chat, backend, serving)
+    emulator = _emulator(settings, shelf, backend, backends, serving)
     owner = "cloudflare" if settings.upstream == "cloudflare" else "relay-simulator"
 
     async def check_upstream() -> None:
@@ -110,15 +132,18 @@ def create_app(
                     keep_fresh(shelf, _access(settings, transport), settings.state_dir, lambda c: _offered(c, settings))
                 )
                 stack.callback(refresh.cancel)
+            await stack.enter_async_context(emulator.runner.batches.running())
             yield
 
     app = _Relay(
         routes=[  # hottest first: matching is linear
             Route("/v1/chat/completions", chat, methods=["POST"]),
+            Route("/v1/embeddings", EmbeddingsEndpoint(backend, serving), methods=["POST"]),
             Route("/v1/models", ModelList(shelf, owner), methods=["GET"]),
             Route("/v1/models/{model:path}", ModelDetail(shelf, owner), methods=["GET"]),
             Route("/healthz", Health(), methods=["GET"]),
             Route("/readyz", Readiness(settings.state_dir, check_upstream, drain), methods=["GET"]),
+            *emulator_routes(emulator),
         ],
         middleware=[
             Middleware(
@@ -137,7 +162,7 @@ def create_app(
                 expose_headers=list(_EXPOSED),
                 max_age=_PREFLIGHT_AGE,
             ),
-            Middleware(ErrorBoundary, Dialects(problems)),
+            Middleware(ErrorBoundary, Dialects(problems, cloudflare_problems.BY_PATH)),
             Middleware(BearerAuth, StaticKeys(tokens).resolve, PUBLIC, keyed=KEYED),
             Middleware(Preconditions),
         ],
@@ -157,12 +182,10 @@ class _Relay(Starlette):
         return app
 
 
-def _adapters(
-    settings: Settings, transport: httpx.AsyncBaseTransport, shelf: Shelf, hop: str
-) -> dict[str, ChatAdapter]:
-    adapters: dict[str, ChatAdapter] = {
-        "simulator": Simulator(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
-    }
+def _upstreams(settings: Settings, transport: httpx.AsyncBaseTransport, shelf: Shelf, hop: str) -> dict[str, Upstream]:
+    simulated = SimulatedTasks(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
+    simulator = Simulator(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
+    upstreams = {"simulator": Upstream(chat=simulator, embedder=simulated, task=simulated)}
     if settings.account_id and settings.api_token:
         account = Account(
             account_id=settings.account_id,
@@ -174,15 +197,42 @@ def _adapters(
         timeouts = Timeouts(
             connect=settings.connect_timeout, first_byte=settings.first_byte_timeout, idle=settings.idle_timeout
         )
-        adapters["cloudflare"] = Cloudflare(
-            transport,
-            account,
-            model_of=shelf.model,
-            timeouts=timeouts,
-            hop=hop,
-            user_agent=f"workers-ai-relay/{VERSION}",
+        calls = CloudflareCalls(
+            transport, account, timeouts=timeouts, hop=hop, user_agent=f"workers-ai-relay/{VERSION}"
         )
-    return adapters
+        upstreams["cloudflare"] = Upstream(
+            chat=Cloudflare(calls, model_of=shelf.model),
+            embedder=CloudflareEmbedder(calls, model_of=shelf.model),
+            native=CloudflareNative(calls),
+        )
+    return upstreams
+
+
+def _emulator(settings: Settings, shelf: Shelf, backend: Dispatcher, backends: Backends, serving: Serving) -> Emulator:
+    """Workers AI's own surfaces, in front of whatever backend the relay has."""
+
+    def catalogue() -> Catalogue:
+        return shelf.catalogue
+
+    def forward_of(model: Model) -> Forward | None:
+        native = backends.native(model)
+        return native.forward if native else None
+
+    runner = Runner(catalogue, backend, forward_of)
+    native = backends.native()
+    serving = msgspec.structs.replace(serving, problems=cloudflare_problems.REST)
+    return Emulator(
+        runner=runner,
+        serving=serving,
+        lists=Lists(
+            catalogue=catalogue,
+            finetunes=Finetunes(settings.state_dir),
+            converter=Converter(runner.describe),
+            serving=serving,
+            forward=native.forward if native else None,
+        ),
+        logs=Logs(),
+    )
 
 
 def _access(settings: Settings, transport: httpx.AsyncBaseTransport) -> Access:

@@ -15,6 +15,7 @@ COMMANDS = {
     "models": "List the models, or refresh the list.",
     "config": "Show each setting and where it came from.",
     "doctor": "Check settings, network, token and account.",
+    "wrangler": "Show a wrangler project, or point it at the relay.",
     "completion": "Print a shell's completion script.",
 }
 

@@ -16,7 +16,7 @@ from adapters.base import Call, ChatAdapter, EventStream
 from adapters.canonical import Change, ChatRequest, ChatResult
 from adapters.catalogue import Model
 from adapters.cloudflare import NeedsStream
-from adapters.errors import StreamUnsupported
+from adapters.errors import Fault, RelayError, StreamUnsupported
 from adapters.replay import replay
 
 REMEMBERED = 3600.0  # seconds for which a model that could not stream is not asked again
@@ -65,6 +65,10 @@ class Modes:
                     return await gather(batches)
             except (StreamUnsupported, TimeoutError):
                 raise late from None
+            except RelayError as exc:
+                if exc.fault is Fault.UPSTREAM_TIMEOUT:  # this was the other try
+                    raise late from None
+                raise
 
     @asynccontextmanager
     async def stream_chat(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from adapters.base import EventStream
 from proxy import problems
-from proxy.answers import read_body
+from proxy.answers import body_chunks, read_body
 from proxy.boundary import StreamBroken
 from proxy.dialects import Problems
 from proxy.drain import Drain
@@ -49,6 +49,12 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         """The request's whole body. Raises HTTPException 413 past `limit` bytes, 415, ClientLeft, RelayError."""
         async with self.drain.guard():  # a body may come as slowly as an answer
             return await read_body(scope, receive, limit or self.max_body)
+
+    @asynccontextmanager
+    async def chunks(self, scope: Scope, receive: Receive, limit: int) -> AsyncIterator[AsyncGenerator[bytes]]:
+        """The request's body as it comes, for one too large to be held in memory. Raises as `body` does."""
+        async with self.drain.guard():
+            yield body_chunks(scope, receive, limit)
 
     async def whole(self, receive: Receive, work: Callable[[], Awaitable[T]]) -> T:
         """The result of `work`, which is cancelled as soon as the client leaves. Raises ClientLeft."""

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from adapters.base import Call
 from adapters.canonical import Change
 from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.simulator.script import parse_header
 
 log = logging.getLogger("relay")
 access_log = logging.getLogger("relay.access")
@@ -137,6 +138,13 @@ def _stream_mode(call: Call, value: bytes, started: float) -> None:
         call.stream_mode = wish.decode()
 
 
+def _script(call: Call, value: bytes, started: float) -> None:
+    try:
+        call.script = parse_header(value)
+    except InvalidRequest as exc:
+        call.refusal = exc
+
+
 def _affinity(call: Call, value: bytes, started: float) -> None:
     if _SANE_ID.fullmatch(value):
         call.affinity = value.decode()
@@ -149,5 +157,6 @@ _READERS = {
     b"x-stainless-timeout": _patience,
     b"x-relay-strict": _strict,
     b"x-relay-stream": _stream_mode,
+    b"x-relay-script": _script,
     b"x-session-affinity": _affinity,
 }

@@ -17,7 +17,8 @@ import respx
 from adapters.base import Call
 from adapters.canonical import ChatEvent, ChatRequest, Delta, Finish, Message, Usage
 from adapters.catalogue import load_snapshot
-from adapters.cloudflare import Account, Cloudflare, NeedsStream, Timeouts, affinity_of
+from adapters.cloudflare import Cloudflare, NeedsStream
+from adapters.cloudflare_calls import Account, CloudflareCalls, Timeouts, affinity_of
 from adapters.errors import Fault, RelayError, StreamUnsupported
 from adapters.http import exchange, read_body
 from tests.support.cloudflare import ACCOUNT, TOKEN, USAGE, frames
@@ -66,7 +67,7 @@ def router() -> respx.Router:
 def adapter(router: respx.Router, **options: Any) -> Cloudflare:
     account = options.pop("account", Account(account_id=ACCOUNT, api_token=TOKEN))
     transport = httpx.MockTransport(router.async_handler)
-    return Cloudflare(transport, account, model_of=load_snapshot().resolve, **options)
+    return Cloudflare(CloudflareCalls(transport, account, **options), model_of=load_snapshot().resolve)
 
 
 def failing(status: int, code: int, **headers: str) -> httpx.Response:
@@ -387,6 +388,66 @@ async def test_comments_are_silence(router: respx.Router) -> None:
             async for _ in batches:
                 pass
     assert caught.value.fault is Fault.UPSTREAM_TIMEOUT
+
+
+# ---------------------------------------------------------------- whole answers of models that stream regardless
+
+
+class Endless(httpx.AsyncByteStream):
+    """One frame, then another for ever. `closed` says whether it was let go."""
+
+    def __init__(self, first: bytes) -> None:
+        self._first = first
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._first
+        while True:
+            await anyio.lowlevel.checkpoint()
+            yield frames({"response": "x"})
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+CUT = ChatRequest(model=MODEL, messages=REQUEST.messages, stop=("END",))
+
+
+@pytest.mark.parametrize(("first_byte", "left"), [(0.05, 60.0), (60.0, 0.05)])
+async def test_a_whole_answer_has_one_limit_though_its_model_streams(
+    router: respx.Router, first_byte: float, left: float
+) -> None:
+    body = Endless(frames({"response": "a"}))
+    router.post(URL).respond(stream=body, headers={"content-type": "text/event-stream"})
+    cloudflare = adapter(router, timeouts=Timeouts(first_byte=first_byte))
+    with anyio.fail_after(5), pytest.raises(RelayError) as caught:
+        await cloudflare.chat(REQUEST, Call("id", deadline=time.monotonic() + left))
+    assert caught.value.fault is Fault.UPSTREAM_TIMEOUT
+    assert body.closed
+
+
+async def test_a_stop_shortens_a_whole_answer_though_its_model_streams(
+    router: respx.Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.answer.USAGE_PATIENCE", 0.02)
+    body = Endless(frames({"response": "one END two"}))
+    router.post(URL).respond(stream=body, headers={"content-type": "text/event-stream"})
+    with anyio.fail_after(5):
+        result = await adapter(router).chat(CUT, Call("id"))
+    (choice,) = result.choices
+    assert (choice.text, choice.finish_reason) == ("one ", "stop")
+    assert result.usage is not None and result.usage.estimated
+    assert body.closed
+
+
+async def test_the_usage_of_a_whole_answer_that_was_cut_is_waited_for(router: respx.Router) -> None:
+    response, _ = event_stream(
+        *(frames({"response": text}) for text in ("one E", "ND", " two")),
+        frames({"response": "", "usage": USAGE}, "[DONE]"),
+    )
+    router.post(URL).mock(return_value=response)
+    result = await adapter(router).chat(CUT, Call("id"))
+    assert (result.choices[0].text, result.usage) == ("one ", COUNTED)
 
 
 async def test_an_error_never_repeats_the_token(router: respx.Router) -> None:

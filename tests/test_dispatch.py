@@ -17,7 +17,19 @@ from adapters.catalogue import CHAT_TASK, Model, load_snapshot
 from adapters.errors import Fault, Retry
 from proxy.dispatch import Retries
 from proxy.stored_catalogue import write_catalogue
-from tests.support.cloudflare import HELLO, USAGE, Asked, Script, answer, failure, hello, result
+from tests.support.cloudflare import (
+    HELLO,
+    USAGE,
+    Asked,
+    Script,
+    Step,
+    answer,
+    failure,
+    frames,
+    hello,
+    result,
+    stream,
+)
 from tests.support.relay import MODEL, OPENAI_MODEL, Rig, asking, calling, relaying, relaying_to
 from tests.support.servers import DEADLINE
 from tests.support.streams import CHAT, chunks, text_of
@@ -293,6 +305,15 @@ async def test_the_number_of_tries_is_a_setting(tmp_path: Path, limit: int) -> N
         rig.cloudflare.script(MODEL, failure(500, 1))
         assert (await client.post(CHAT, json=asking())).status_code == 502
         assert len(rig.cloudflare.runs) == limit + 1
+
+
+async def test_after_the_stream_that_a_long_answer_needed_there_is_no_other_try(tmp_path: Path) -> None:
+    async with relaying(tmp_path, idle_timeout=0.2) as rig, calling(rig.url) as client:
+        late = stream(frames({"response": "Hel"}), Step(b"", asyncio.Event()))
+        rig.cloudflare.script(MODEL, failure(408, 3046), late)
+        response = await client.post(CHAT, json=asking())
+        assert (response.status_code, error_of(response)["code"]) == (504, "upstream_timeout")
+        assert [asked.json["stream"] for asked in rig.cloudflare.runs] == [False, True]
 
 
 async def test_a_long_wish_to_wait_is_passed_on_instead_of_waited_for(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from wrangler_compat.bindings import repeated_names
 from wrangler_compat.files import Files
 from wrangler_compat.keys import IN_DEV, REMOVED
+from wrangler_compat.shapes import SHAPES, Check, check_string
 from wrangler_compat.values import Table, kind, plain, quoted
 
 _NAME = re.compile(r"(?:[a-z0-9_][a-z0-9_-]*)?")
@@ -93,10 +94,6 @@ def _check_name(value: object) -> str | None:
     return "must be lower-case letters, digits, - and _ and not begin with -"
 
 
-def _check_string(value: object) -> str | None:
-    return None if isinstance(value, str) else f"must be a string, not {kind(value)}"
-
-
 def _check_date(value: object) -> str | None:
     if not isinstance(value, str):
         return f"must be a string, not {kind(value)}"
@@ -130,9 +127,10 @@ def _check_secrets(value: object) -> str | None:
     return f'has a "required" that {problem}' if problem else None
 
 
-_CHECKS: dict[str, Callable[[object], str | None]] = {
+_CHECKS: dict[str, Check] = {
+    **SHAPES,
     "name": _check_name,
-    "account_id": _check_string,
+    "account_id": check_string,
     "compatibility_date": _check_date,
     "compatibility_flags": _check_strings,
     "ai": _check_ai,

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from wrangler_compat.checks import Checker
-from wrangler_compat.environments import resolve
+from wrangler_compat.environments import resolve, resolve_redirected
 from wrangler_compat.files import Files
-from wrangler_compat.search import find_config
+from wrangler_compat.search import Location, find_config
 from wrangler_compat.syntax import parse_config
 from wrangler_compat.values import Table, kind
 from wrangler_compat.variables import Choice, Variables, load_dev_vars, tool_variables, warn_about_missing, with_loaded
@@ -75,22 +75,27 @@ def read_project(
     env: str | None = None,
     env_files: Sequence[Path] = (),
     script: Path | None = None,
+    redirect: bool = False,
     environ: Mapping[str, str] = {},
 ) -> Project:
     """Read the project of the working directory `directory`.
 
     `config`, `env`, `env_files` and `script` are wrangler's arguments of those names; relative paths start from
     `directory`, those of `env_files` from the folder of the configuration as well. `env=""` means the top level,
-    None leaves the choice to `CLOUDFLARE_ENV`. `environ` is the process environment.
+    None leaves the choice to `CLOUDFLARE_ENV`. `redirect` follows a build tool's `.wrangler/deploy/config.json`, as
+    `wrangler dev` and `deploy` do. `environ` is the process environment.
     """
     files = Files(Path(os.path.abspath(directory)))
     choice = Choice(env, tuple(env_files))
     tool = tool_variables(files, choice, environ)
     process = Variables({**environ, **tool.values}, tool.origins)
-    path = files.directory / config if config is not None else find_config(files, script)
-    settings, vars_origin = _read_config(files, path, process.values.get("CLOUDFLARE_ENV") if env is None else env)
+    named = files.directory / config if config is not None else None
+    location = Location(named, named) if named is not None else find_config(files, script, redirect=redirect)
+    path = location.config
+    chosen = process.values.get("CLOUDFLARE_ENV") if env is None else env
+    settings, vars_origin = _read_config(files, location, chosen)
     variables: Table = settings.get("vars") or {}
-    base = path.parent if path is not None else files.directory
+    base = location.user.parent if location.user is not None else files.directory
     loaded = load_dev_vars(files, base, choice, process, secrets=settings.get("secrets"))
     local = with_loaded(files, variables, loaded.values, settings.get("secrets"))
     warn_about_missing(files, base, choice.env_files)
@@ -136,12 +141,13 @@ def relay_values(project: Project) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _read_config(files: Files, path: Path | None, env: str | None) -> tuple[Table, str]:
+def _read_config(files: Files, location: Location, env: str | None) -> tuple[Table, str]:
     """The settings of the environment, and what to call the place of its `vars`."""
+    path = location.config
     shown = files.shown(path) if path is not None else "wrangler configuration"
     try:
         raw = parse_config(files, path) if path is not None else {}
-        return resolve(Checker(files, shown), raw, env)
+        return (resolve_redirected if location.redirected else resolve)(Checker(files, shown), raw, env)
     except RecursionError:
         files.errors.append(f"{shown}: nested too deeply")
         return {}, ""

@@ -15,7 +15,8 @@ def resolve(check: Checker, raw: Table, env: str | None) -> tuple[Table, str]:
     top = check.section(raw, "", known=IN_ENVIRONMENT | TOP_LEVEL_ONLY)
     environments = raw.get("env")
     if environments is not None and not isinstance(environments, dict):
-        check.error(f'"env" must be an object, not {kind(environments)}')
+        if env:
+            check.error(f'"env" must be an object, not {kind(environments)}')
         environments = None
     origin = check.vars_origin("")
     if not env or (environments is None or env not in environments) and "pages_build_output_dir" in raw:
@@ -27,9 +28,26 @@ def resolve(check: Checker, raw: Table, env: str | None) -> tuple[Table, str]:
     else:
         _report_missing(check, environments, env)
         settings = {**top, "name": _suffixed(top, env)}
+    _check_whole(check, raw, settings)
+    return settings, origin
+
+
+def resolve_redirected(check: Checker, raw: Table, env: str | None) -> tuple[Table, str]:
+    """The settings that a build tool wrote for one environment: the file is flat, and `env` may only confirm it."""
+    raw = {key: value for key, value in raw.items() if key != "legacy_env"}
+    settings = check.section(raw, "", known=IN_ENVIRONMENT | TOP_LEVEL_ONLY)
+    if raw.get("env"):
+        check.error('has "env", which a generated configuration must not have')
+    target = raw.get("targetEnvironment")
+    if env and target and target != env and "pages_build_output_dir" not in raw:
+        check.error(f'was built for another environment than "{env}"')
+    _check_whole(check, raw, settings)
+    return settings, check.vars_origin("")
+
+
+def _check_whole(check: Checker, raw: Table, settings: Table) -> None:
     check.dev(raw.get("dev"))
     check.unique_bindings({**{key: raw[key] for key in TOP_LEVEL_ONLY if key in raw}, **settings})
-    return settings, origin
 
 
 def _named_environment(check: Checker, raw: Table, top: Table, section: object, env: str) -> Table:

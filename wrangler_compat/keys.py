@@ -21,7 +21,8 @@ NOT_INHERITABLE = tuple(
 )
 TOP_LEVEL_ONLY = frozenset(
     """env $schema dev site alias wasm_modules text_blobs data_blobs send_metrics dependencies_instrumentation
-    keep_vars addresses pages_build_output_dir""".split()
+    keep_vars addresses pages_build_output_dir
+    configPath userConfigPath topLevelName definedEnvironments targetEnvironment""".split()
 )
 IN_ENVIRONMENT = frozenset({"name", *INHERITABLE, *NOT_INHERITABLE})
 IN_DEV = frozenset(

@@ -12,8 +12,9 @@ import msgspec
 from adapters.base import Call, EventStream
 from adapters.canonical import Change, ChatRequest, ChatResult
 from adapters.catalogue import CHAT_TASK, Catalogue, Model
-from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.errors import InvalidRequest
 from adapters.simulator.draft import Draft, draft
+from adapters.simulator.offer import current, known
 from adapters.simulator.pieces import Pacing, plan_of
 from adapters.simulator.plan import Plan, play, play_whole
 
@@ -57,35 +58,39 @@ class Simulator:
         self._pacing = Pacing(first_delay if pace else 0.0, pace)
 
     async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
-        return await play_whole(self._accept(request, call))
+        return await play_whole(self._begin(request, call))
 
     @asynccontextmanager
     async def stream_chat(self, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
-        async with aclosing(play(self._accept(request, call))) as events:
+        async with aclosing(play(self._begin(request, call))) as events:
             yield events
 
-    def _accept(self, request: ChatRequest, call: Call) -> Plan:
-        """The answer to come. Raises RelayError for a request that gets none."""
-        model = self._model(request.model)
-        call.accept(self.name, _changes(request, model))
-        return plan_answer(request, model, self._pacing)
-
-    def _model(self, name: str) -> Model:
+    def model(self, name: str) -> Model:
+        """The chat model of this name. Raises RelayError for one that the simulator does not answer for."""
         catalogue = self._catalogue()
-        model = catalogue.resolve(name)
-        if model.status == "unknown":
-            raise catalogue.not_found(name)
+        model = known(name, catalogue)
         if not model.is_chat:
             raise InvalidRequest(f"The model {model.id} is no chat model (its task is {model.task}).", param="model")
-        if model.is_retired and not self._allow_retired:
-            raise _deprecated(model, catalogue.successor(model))
-        return model
+        return model if self._allow_retired else current(model, catalogue)
+
+    def accept(self, request: ChatRequest, model: Model, call: Call) -> None:
+        """Say who answers and what of the request cannot be had. Raises InvalidRequest in strict mode."""
+        call.accept(self.name, _changes(request, model))
+
+    def plan(self, request: ChatRequest, model: Model, answer: Draft | None = None) -> Plan:
+        """The answer to come: `answer`, if it is given. Raises RelayError if the request asks for what cannot be."""
+        return plan_answer(request, model, self._pacing, answer)
+
+    def _begin(self, request: ChatRequest, call: Call) -> Plan:
+        model = self.model(request.model)
+        self.accept(request, model, call)
+        return self.plan(request, model)
 
 
-def plan_answer(request: ChatRequest, model: Model, pacing: Pacing) -> Plan:
-    """What the simulator answers. Raises RelayError if the request asks for what cannot be."""
+def plan_answer(request: ChatRequest, model: Model, pacing: Pacing, answer: Draft | None = None) -> Plan:
+    """What the simulator answers, or `answer` as it would give it. Raises RelayError if the request asks for what cannot be."""
     digest = _digest(request, model)
-    answer: Draft = draft(request, model, Random(digest))
+    answer = answer or draft(request, model, Random(digest))
     # A source of its own: the answer must not depend on whether somebody looks at its probabilities.
     return plan_of(answer, request, pacing, Random(f"{digest}:pieces"))
 
@@ -113,15 +118,3 @@ def _changes(request: ChatRequest, model: Model) -> list[Change]:
     changes = [Change(field, "dropped") for field, dropped in unmet.items() if dropped]
     changes += [Change(field, "dropped") for field in request.unsupported]
     return changes + [Change(field, "ignored") for field in request.unknown]
-
-
-def _deprecated(model: Model, successor: str | None) -> RelayError:
-    """Cloudflare's words and number, seen in September 2026: HTTP 410, code 5028."""
-    when = f" was deprecated on {model.retired_on}." if model.retired_on else " was deprecated."
-    instead = f" Use {successor} instead." if successor else ""
-    return RelayError(
-        Fault.MODEL_NOT_FOUND,
-        f"Model has been deprecated: {model.id}{when}{instead}",
-        param="model",
-        upstream_code=5028,
-    )

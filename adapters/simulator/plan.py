@@ -40,6 +40,11 @@ async def play_whole(plan: Plan) -> ChatResult:
     seconds = sum(piece.delay for piece in plan.pieces)
     if seconds:
         await anyio.sleep(seconds)
+    return joined(plan)
+
+
+def joined(plan: Plan) -> ChatResult:
+    """The plan as one result, at once."""
     deltas = [piece.delta for piece in plan.pieces]
     logprobs = [entry for delta in deltas for entry in delta.logprobs or ()]
     choice = Choice(

@@ -27,7 +27,7 @@ _CLOSINGS = (
     "Everything around the text is as it would be with a real model: the pieces, the finish reason, the token counts.",
 )
 _WORDS = re.compile(r"(?P<begins>(?:^|[.!?\n])\s*)?(?P<word>\w[\w'@/-]*(?:\.\w[\w'@/-]*)*)")
-_COMMON = frozenset(
+COMMON_WORDS = frozenset(
     "a about all an and any are as at be been but by call can could did do does for from give had has have he her his "
     "how i if in into is it its just let like make me my need no not of on or our out please she show so some tell "
     "than that the their them then there these they this to use using want was we were what when where which who "
@@ -58,7 +58,7 @@ def results_since_user(request: ChatRequest) -> list[Message]:
 
 def salient_words(text: str, but: str = "") -> list[str]:
     """The words that a caller would pass on to a function, names first; none of those in `but`."""
-    passed_over = _COMMON | set(re.findall(r"\w+", but.casefold().replace("_", " ")))
+    passed_over = COMMON_WORDS | set(re.findall(r"\w+", but.casefold().replace("_", " ")))
     names: list[str] = []
     others: list[str] = []
     for found in _WORDS.finditer(text[-_READ:]):

@@ -7,12 +7,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from adapters.canonical import ChatRequest, ImagePart, Message, TextPart
+from adapters.canonical import ChatRequest, ImagePart, Message, TextPart, Usage
 
 # Up to six letters with the space before them, two characters of other scripts, or one sign.
 _TOKEN = re.compile(r" ?[A-Za-z0-9_]{1,6}|\s{1,16}|\w{1,2}|[^\w\s]")
 _COUNTED = 65_536
 """Characters that are really counted: a longer text must not hold up the event loop."""
+
+_LONGEST = 16
+"""Characters of the longest token."""
 
 PER_MESSAGE = 4
 PER_ANSWER = 3
@@ -28,6 +31,16 @@ def count(text: str) -> int:
     """How many tokens a text has; the part past 65,536 characters is taken to be like the part before."""
     head = len(_TOKEN.findall(text[:_COUNTED]))
     return head if len(text) <= _COUNTED else head * len(text) // _COUNTED
+
+
+def cut(text: str, limit: int) -> str:
+    """The first `limit` tokens of a text; only what can hold them is looked at."""
+    return "".join(_TOKEN.findall(text[: limit * _LONGEST])[:limit])
+
+
+def usage_of(*read: str | None, written: str = "") -> Usage:
+    """What reading these texts and writing that one costs."""
+    return Usage(prompt_tokens=sum(count(text) for text in read if text), completion_tokens=count(written))
 
 
 def count_prompt(request: ChatRequest) -> int:

@@ -18,6 +18,8 @@ BOM = b"\xef\xbb\xbf"
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.S)
 _EXPECTED = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+)`")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.+)`")
+# The value itself may look like the rest of the text, so it is taken out before anything is read.
+_CHOICE = re.compile(r"^Invalid (?:enum )?value .*?(?P<at> - at `[^`]*`)?$", re.S)
 
 _WORDS = {
     "str": "a string",
@@ -42,7 +44,7 @@ def decode_repaired(body: bytes, decoder: msgspec.json.Decoder[T]) -> tuple[T, b
     try:
         return json_text.decode_repaired(body, decoder.decode)
     except msgspec.ValidationError as exc:
-        raise _complaint(str(exc)) from None
+        raise complaint(exc) from None
     except json_text.NotJson as exc:
         raise _not_json(str(exc) if body.strip() else "the body is empty") from None
 
@@ -51,9 +53,13 @@ def _not_json(reason: str) -> InvalidRequest:
     return InvalidRequest(f"We could not parse the JSON body of your request ({reason}).", code="invalid_json")
 
 
-def _complaint(text: str) -> InvalidRequest:
+def complaint(exc: msgspec.ValidationError, at: str = "") -> InvalidRequest:
+    """What msgspec found wrong, with the path of the field but never its value; `at` is the path of the whole."""
+    text = str(exc)
+    if choice := _CHOICE.match(text):
+        text = f"not one of the supported values{choice['at'] or ''}"
     match = _AT.match(text)
-    what, path = (match["what"], (match["path"] or "").removeprefix(".")) if match else (text, "")
+    what, path = (match["what"], f"{at}{match['path'] or ''}".removeprefix(".")) if match else (text, at)
     if missing := _MISSING.match(what):
         param = f"{path}.{missing['name']}" if path else missing["name"]
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")

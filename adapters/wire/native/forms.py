@@ -11,12 +11,16 @@ from adapters.wire.native import inputs, results
 
 
 class Form(msgspec.Struct, frozen=True):
-    """`raw` names the field that a body of bytes stands for; `media_types` are those of a binary answer."""
+    """`raw` names the field that a body of bytes stands for; `media_types` are those of a binary answer.
+
+    `needs` are groups of fields of which this model needs one each, though the struct leaves them open.
+    """
 
     inputs: type[inputs.Inputs]
     result: Any = None
     raw: str | None = None
     media_types: tuple[str, ...] = ()
+    needs: tuple[tuple[str, ...], ...] = ()
 
 
 FORMS: Mapping[str, Form] = {
@@ -55,6 +59,9 @@ def form_of(native_result: str | None, task: str, input_kinds: tuple[str, ...] =
         return FORMS["image_labels"]
     if native_result == "data_shape" and "queries" in input_kinds:
         return Form(inputs.QueryEmbeddingInputs, results.Embeddings)
+    if native_result == "binary_image" and "image_bytes" in input_kinds:
+        mask = (("mask",),) if "mask_bytes" in input_kinds else ()
+        return msgspec.structs.replace(FORMS["binary_image"], needs=(("image", "image_b64"), *mask))
     return FORMS.get(native_result or _BY_TASK.get(task, ""))
 
 

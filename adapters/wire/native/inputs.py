@@ -96,22 +96,38 @@ class DescriptionInputs(msgspec.Struct):
 
 
 class MoondreamInputs(msgspec.Struct):
-    """`image` is an https address or a data URI; it streams unless told not to (`query` and `caption`)."""
+    """`image` is an https address or a data URI, and only a `query` goes without one.
 
-    image: Text
+    It streams unless told not to (`query` and `caption`).
+    """
+
+    image: Text | None = None
     task: Literal["query", "caption", "point", "detect"] = "query"
     question: str | None = None
     target: str | None = None
-    length: str | None = None
+    caption_length: Literal["short", "normal", "long"] = "normal"
+    max_objects: Annotated[int, msgspec.Meta(ge=1, le=500)] = 150
     reasoning: bool = True
     stream: bool = True
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] = 8192
 
 
 class Question(msgspec.Struct):
-    type: Text
-    instructions: str | None = None
+    """A yes or no (`noul`), a pick from `criteria` by name (`choice`), or a level of `criteria` in order (`score`).
+
+    `instructions` is the question itself, or an object or list that holds it.
+    """
+
+    type: Literal["noul", "choice", "score"]
+    instructions: Any
     criteria: Any = None
+
+
+class Embedded(msgspec.Struct):
+    """Media beside the state of a decision; the other form is a data URI."""
+
+    content_type: Text
+    base64: Text
 
 
 class DecisionInputs(msgspec.Struct):
@@ -120,9 +136,9 @@ class DecisionInputs(msgspec.Struct):
     state: Any
     questions: Annotated[dict[str, Question], msgspec.Meta(min_length=1, max_length=64)]
     model: str | None = None
-    images: list[str] | None = None
-    audio: list[str] | None = None
-    videos: list[str] | None = None
+    images: list[str | Embedded] | None = None
+    audio: list[str | Embedded] | None = None
+    videos: list[str | Embedded] | None = None
 
 
 class ImagePromptInputs(msgspec.Struct):

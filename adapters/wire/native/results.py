@@ -76,6 +76,14 @@ class Description(msgspec.Struct):
 class MoondreamMetrics(msgspec.Struct):
     input_tokens: int
     output_tokens: int
+    prefill_time_ms: float
+    decode_time_ms: float
+    ttft_ms: float
+
+
+class MoondreamReasoning(msgspec.Struct):
+    text: str
+    grounding: list[dict[str, Any]]
 
 
 class MoondreamAnswer(msgspec.Struct, omit_defaults=True):
@@ -87,7 +95,7 @@ class MoondreamAnswer(msgspec.Struct, omit_defaults=True):
     caption: str | None = None
     points: list[dict[str, float]] | None = None
     objects: list[dict[str, float]] | None = None
-    reasoning: str | None = None
+    reasoning: MoondreamReasoning | None = None
 
 
 class DecisionUsage(msgspec.Struct):

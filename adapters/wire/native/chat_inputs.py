@@ -1,0 +1,206 @@
+"""Text generation's native input, to canonical: `prompt` or `messages`, and all that may stand beside them.
+
+Sources: Cloudflare's OpenAPI document (2024-08) for the ranges of the older models, its binding types
+(cloudflare/workerd, 2026-08) for the rest. The fields that OpenAI has too are read by the same code as OpenAI's.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from adapters.canonical import ChatRequest, ImagePart, Message, TextPart
+from adapters.errors import InvalidRequest
+from adapters.wire.json_text import encode
+from adapters.wire.native.blob import read_blob
+from adapters.wire.native.turns import link_turns
+from adapters.wire.openai_request import read_chat_body
+from adapters.wire.openai_types import FIELDS, ChatBody, Function
+from adapters.wire.validation import complaint, decode, in_range, whole
+
+DEFAULT_MAX_TOKENS = 256
+"""What the older models are cut at unless told otherwise."""
+BOUNDS: Mapping[str, tuple[int, int]] = {
+    "temperature": (0, 5),
+    "top_p": (0, 2),
+    "top_k": (1, 50),
+    "seed": (1, 9_999_999_999),
+    "repetition_penalty": (0, 2),
+    "frequency_penalty": (0, 2),
+    "presence_penalty": (0, 2),
+}
+"""The ranges of the older models, both ends included."""
+WHOLE = ("top_k", "seed")
+
+Prompt = Annotated[str, msgspec.Meta(min_length=1, max_length=131_072)]
+InputKey = Literal["messages", "prompt"]
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+_NATIVE = frozenset(("raw", "image", "guided_json"))
+_FLAGS = {"true": True, "false": False}
+_MAGIC = {b"\x89PNG": "image/png", b"GIF8": "image/gif", b"RIFF": "image/webp"}
+
+
+class NativeChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A chat, and what the form of its answer depends on: the input that was used, and whether it was `raw`."""
+
+    request: ChatRequest
+    input_key: InputKey
+    raw: bool = False
+
+
+class NativeResponsesRequest(msgspec.Struct, frozen=True):
+    """GPT-OSS asked by `input`: the body is one of the Responses API and names the model."""
+
+    body: bytes
+
+
+def response_shaped(native_result: str | None) -> bool:
+    """Whether the model answers with `{"response"}` and takes the older schema; a model not known does not."""
+    return native_result is not None and native_result.startswith("response")
+
+
+def parse_chat_inputs(
+    body: bytes | dict[str, Any], *, model: str, native_result: str | None
+) -> NativeChatRequest | NativeResponsesRequest:
+    """The native input of the model `model`. Raises InvalidRequest naming the field.
+
+    `body` is JSON, or what came out of it. A `model` inside it counts for nothing: the path names the model.
+    """
+    if isinstance(body, bytes):
+        body = decode(body if body.strip() else b"{}", _OBJECT)
+    if not isinstance(body, dict):
+        raise InvalidRequest("Invalid body: expected an object.", code="invalid_type")
+    try:
+        return _read(body, model, native_result)
+    except RecursionError:
+        raise InvalidRequest("The body is nested too deeply.") from None
+
+
+def _read(fields: dict[str, Any], model: str, native_result: str | None) -> NativeChatRequest | NativeResponsesRequest:
+    given = {name: value for name, value in fields.items() if value is not None}
+    key = _input_key(given, with_input=native_result == "openai_chat_or_responses")
+    if key == "input":
+        return NativeResponsesRequest(encode({**given, "model": model}))
+    if "reasoning_effort" in fields and "reasoning_effort" not in given:
+        given["reasoning_effort"] = "none"  # here null says: do not think
+    older = response_shaped(native_result)
+    raw = _raw(given.get("raw"))
+    unknown = [name[:64] for name in given if name not in FIELDS and name not in _NATIVE]
+    unknown += ["history"] if "history" in given else []
+    unknown += ["n"] if older and given.get("n", 1) != 1 else []
+    wire = _chat_body(given, key, model, older=older)
+    request = _bounded(wire, tuple(unknown)) if older else read_chat_body(wire, tuple(unknown))
+    if raw:
+        request = msgspec.structs.replace(request, unsupported=(*request.unsupported, "raw"))
+    if "image" in given:
+        request = msgspec.structs.replace(request, messages=_with_image(request.messages, given["image"]))
+    return NativeChatRequest(request=request, input_key=key, raw=raw)
+
+
+def _input_key(given: dict[str, Any], *, with_input: bool) -> Literal["messages", "prompt", "input"]:
+    keys: tuple[Literal["messages", "prompt", "input"], ...] = ("messages", "prompt", "input")
+    allowed = keys if with_input else keys[:2]
+    present = [key for key in allowed if key in given]
+    if len(present) == 1:
+        return present[0]
+    names = " or ".join(f"'{key}'" for key in allowed)
+    if present:
+        raise InvalidRequest(f"oneOf at '/' not met: give only one of {names}.", param=present[1])
+    raise InvalidRequest(
+        f"oneOf at '/' not met: required properties missing: {names}.",
+        param="messages",
+        code="missing_required_parameter",
+    )
+
+
+def _raw(value: Any) -> bool:
+    """Cloudflare's own example of it is the text "true"."""
+    flag = _FLAGS.get(value, value) if isinstance(value, str) else value
+    if not isinstance(flag, bool | None):
+        raise InvalidRequest("Invalid type for 'raw': expected a boolean.", param="raw", code="invalid_type")
+    return bool(flag)
+
+
+def _chat_body(given: dict[str, Any], key: InputKey, model: str, *, older: bool) -> ChatBody:
+    """The input in OpenAI's form. Raises InvalidRequest where a type is wrong."""
+    left_out = {"prompt", "history", "functions", *_NATIVE, *(("n",) if older else ())}
+    body = {name: value for name, value in given.items() if name not in left_out}
+    body["model"] = model
+    if key == "prompt":
+        body["messages"] = [{"role": "user", "content": _prompt(given["prompt"], older=older)}]
+    else:
+        body["messages"] = link_turns(given["messages"])
+    if "tools" in given or "functions" in given:
+        body["tools"] = _tools(given, "tools" if "tools" in given else "functions")
+    if "guided_json" in given and "response_format" not in given:
+        body["response_format"] = {"type": "json_schema", "json_schema": {"schema": given["guided_json"]}}
+    try:
+        return msgspec.convert(body, ChatBody)
+    except msgspec.ValidationError as exc:
+        raise complaint(exc) from None
+
+
+def _prompt(value: Any, *, older: bool) -> str:
+    try:
+        prompt: str = msgspec.convert(value, Prompt if older else Annotated[str, msgspec.Meta(min_length=1)])
+    except msgspec.ValidationError as exc:
+        raise complaint(exc, "prompt") from None
+    return prompt
+
+
+def _tools(given: dict[str, Any], at: str) -> Any:
+    """Tools of either form, and the older `functions` (whose `code` runs at the client), in OpenAI's form."""
+    items = given[at]
+    if not isinstance(items, list):
+        raise InvalidRequest(f"Invalid type for '{at}': expected an array.", param=at, code="invalid_type")
+    return [_tool(item, f"{at}[{i}]") for i, item in enumerate(items)]
+
+
+def _tool(item: Any, at: str) -> Any:
+    if isinstance(item, dict) and "function" in item:
+        return item
+    try:
+        function = msgspec.convert(item, Function)
+    except msgspec.ValidationError as exc:
+        raise complaint(exc, at) from None
+    if not function.name:
+        raise InvalidRequest(f"Invalid '{at}.name': empty string.", param=f"{at}.name")
+    return {"type": item.get("type") or "function", "function": item}
+
+
+def _bounded(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
+    """Read with the older models' ranges, which lie otherwise than OpenAI's."""
+    request = read_chat_body(msgspec.structs.replace(wire, **dict.fromkeys(BOUNDS)), unknown)
+    within = {
+        name: (whole if name in WHOLE else in_range)(getattr(wire, name), name, low, high)
+        for name, (low, high) in BOUNDS.items()
+    }
+    limit = request.max_tokens if request.max_tokens is not None else DEFAULT_MAX_TOKENS
+    return msgspec.structs.replace(request, max_tokens=limit, **within)
+
+
+def _with_image(messages: tuple[Message, ...], value: Any) -> tuple[Message, ...]:
+    """The image beside the messages as a part of the user's last turn."""
+    image = ImagePart(_data_uri(value))
+    last = max((i for i, message in enumerate(messages) if message.role == "user"), default=None)
+    if last is None:
+        raise InvalidRequest("Invalid 'image': there is no user message that it belongs to.", param="image")
+    content = messages[last].content
+    parts = (TextPart(content),) if isinstance(content, str) else content
+    turn = msgspec.structs.replace(messages[last], content=(*parts, image))
+    return (*messages[:last], turn, *messages[last + 1 :])
+
+
+def _data_uri(value: Any) -> str:
+    try:
+        data = read_blob(value)
+    except ValueError as exc:
+        raise InvalidRequest(f"Invalid 'image': {exc}.", param="image") from None
+    if not data:
+        raise InvalidRequest("Invalid 'image': there are no bytes in it.", param="image")
+    if isinstance(value, str) and value.startswith("data:"):
+        return value
+    return f"data:{_MAGIC.get(data[:4], 'image/jpeg')};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,265 @@
+"""`ai/tomarkdown`: one row a file, whatever becomes of the others; and the binding's form of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from adapters.errors import Fault, InvalidRequest, RelayError
+from tests.support.documents import docx, pdf, xlsx
+from tests.support.lists import AI, client_of, error_of, lists_app, result_of
+from wrangler_compat.markdown import conversion
+from wrangler_compat.markdown.conversion import Converter, Document
+from wrangler_compat.markdown.options import Options, read_options
+from wrangler_compat.markdown.worker import Job
+from wrangler_compat.tomarkdown import transform
+
+pytestmark = pytest.mark.anyio
+
+PAGE = b'<body><nav>menu</nav><main><h1>A</h1><a href="/b">c</a></main></body>'
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(lists_app(tmp_path)) as client:
+        yield client
+
+
+def options(**parts: Any) -> Options:
+    return read_options(json.dumps(parts))
+
+
+async def convert(name: str, data: bytes, wanted: Options | None = None, per_file: float = 30.0) -> dict[str, Any]:
+    (row,) = await Converter(per_file=per_file).convert([Document(name, "", BytesIO(data))], wanted or Options())
+    return row
+
+
+async def test_one_failing_file_does_not_fail_the_call(client: httpx.AsyncClient) -> None:
+    files = [
+        ("files", ("a.md", b"# A\n", "text/markdown")),
+        ("files", ("b.pdf", b"no pdf", "application/pdf")),
+        ("files", ("c.bin", b"?", "application/x-thing")),
+        ("files", ("d.txt", b"d" * 9, "text/plain")),
+    ]
+    rows = result_of(await client.post(f"{AI}/tomarkdown", files=files))
+    assert [(row["name"], row["mimeType"], row["format"]) for row in rows] == [
+        ("a.md", "text/markdown", "markdown"),
+        ("b.pdf", "application/pdf", "error"),
+        ("c.bin", "application/x-thing", "error"),
+        ("d.txt", "text/plain", "markdown"),
+    ]
+    assert len({row["id"] for row in rows}) == 4
+    assert (rows[0]["data"], rows[3]["tokens"]) == ("# A", 3)
+    assert "could not be read" in rows[1]["error"] and "cannot be converted" in rows[2]["error"]
+    assert "data" not in rows[1] and "error" not in rows[0]
+
+
+async def test_options_are_taken_and_unknown_ones_let_through(client: httpx.AsyncClient) -> None:
+    wanted = {"output": {"format": "text"}, "pdf": {"metadata": True}, "colour": "blue"}
+    form = {"conversionOptions": json.dumps(wanted)}
+    (row,) = result_of(await client.post(f"{AI}/tomarkdown", data=form, files={"file": ("a.md", b"# A")}))
+    assert (row["format"], row["data"]) == ("text", "A")
+
+
+BAD_FORMS: dict[str, tuple[dict[str, Any], str]] = {
+    "no files": ({"files": {"other": ("a", b"")}}, "'files'"),
+    "a text in place of a file": ({"files": {"files": (None, "text")}}, "'files'"),
+    "options that are no JSON": (
+        {"files": {"files": ("a.md", b"a")}, "data": {"conversionOptions": "{"}},
+        "JSON",
+    ),
+    "options that are a file": (
+        {"files": {"files": ("a.md", b"a"), "conversionOptions": ("o", b"{}")}},
+        "'conversionOptions'",
+    ),
+    "a format that there is not": (
+        {"files": {"files": ("a.md", b"a")}, "data": {"conversionOptions": '{"output":{"format":"pdf"}}'}},
+        "output.format",
+    ),
+    "too many files": ({"files": [("files", ("a.md", b"a"))] * 51}, "50"),
+}
+
+
+@pytest.mark.parametrize(("form", "word"), BAD_FORMS.values(), ids=BAD_FORMS)
+async def test_a_bad_form_is_told_what_is_wrong(client: httpx.AsyncClient, form: dict[str, Any], word: str) -> None:
+    status, code, message = error_of(await client.post(f"{AI}/tomarkdown", **form))
+    assert (status, code) == (400, 5006) and word in message
+
+
+async def test_a_name_of_no_character_set_is_told_in_ours(client: httpx.AsyncClient) -> None:
+    body = b'--b\r\ncontent-disposition: form-data; name="files"; filename="+2AA-.md"\r\n\r\na\r\n--b--\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=b; charset=utf-7"}
+    (row,) = result_of(await client.post(f"{AI}/tomarkdown", content=body, headers=headers))
+    assert (row["name"], row["mimeType"], row["data"]) == ("?.md", "application/octet-stream", "a")
+
+
+async def test_what_is_supported_can_be_asked(client: httpx.AsyncClient) -> None:
+    rows = result_of(await client.get(f"{AI}/tomarkdown/supported"))
+    assert {"extension": ".html", "mimeType": "text/html"} in rows
+    assert not any(row["mimeType"].startswith("image/") for row in rows)
+
+
+async def test_the_binding_sends_its_files_in_json() -> None:
+    files = [{"name": "a.txt", "mimeType": "text/plain", "data": base64.b64encode(b"hello").decode()}]
+    (row,) = await transform(json.dumps({"files": files, "options": {}}).encode(), Converter())
+    assert (row["name"], row["data"]) == ("a.txt", "hello")
+    assert await transform(b'{"files":[]}', Converter()) == []
+
+
+BAD_BODIES = {
+    "no files": (b"{}", "files"),
+    "data that is no base64": (b'{"files":[{"name":"a","data":"?"}]}', r"files\[0\].data"),
+    "a file that is none": (b'{"files":["a"]}', r"files\[0\]"),
+}
+
+
+@pytest.mark.parametrize(("body", "field"), BAD_BODIES.values(), ids=BAD_BODIES)
+async def test_a_bad_body_of_the_binding_is_told_by_its_field(body: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequest, match=field):
+        await transform(body, Converter())
+
+
+# ------------------------------------------------------------------ with the extra
+
+
+@pytest.fixture
+def library() -> None:
+    pytest.importorskip("markitdown", reason="the extra [markdown] is not installed")
+
+
+def pptx(text: str) -> bytes:
+    presentation = pytest.importorskip("pptx").Presentation()
+    slide = presentation.slides.add_slide(presentation.slide_layouts[5])
+    slide.shapes.title.text = text
+    packed = BytesIO()
+    presentation.save(packed)
+    return packed.getvalue()
+
+
+@pytest.mark.usefixtures("library")
+async def test_documents_of_offices_become_markdown() -> None:
+    made = {"a.docx": docx("Heading"), "a.pdf": pdf("A line"), "a.xlsx": xlsx("Head"), "a.pptx": pptx("Title")}
+    documents = [Document(name, "", BytesIO(data)) for name, data in made.items()]
+    rows = {row["name"]: row for row in await Converter().convert(documents, Options())}
+    assert rows["a.docx"]["data"] == "# Heading"
+    assert rows["a.pdf"]["data"] == "A line"
+    assert "| Head |\n| --- |\n| 7 |" in rows["a.xlsx"]["data"]
+    assert "# Title" in rows["a.pptx"]["data"]
+
+
+@pytest.mark.usefixtures("library")
+async def test_pages_are_read_in_part_and_with_their_host() -> None:
+    everything = await convert("a.html", PAGE)
+    assert everything["data"] == "menu\n\n# A\n\n[c](/b)"
+    part = await convert("a.html", PAGE, options(html={"hostname": "example.com", "cssSelector": "main"}))
+    assert part["data"] == "# A\n\n[c](https://example.com/b)"
+
+
+@pytest.mark.usefixtures("library")
+def test_a_selector_that_is_none_or_picks_nothing_is_passed_over() -> None:
+    from wrangler_compat.markdown import library as reading  # noqa: PLC0415 - the extra may be missing
+
+    assert reading.of_html(PAGE, "", "main[") == reading.of_html(PAGE, "", "") == reading.of_html(PAGE, "", ".none")
+    bad = b'<a href="http://[bad">c</a><a>d</a><img src="/i.png">'
+    assert "https://example.com/i.png" in reading.of_html(bad, "example.com", "")
+    assert reading.of_office("pdf", pdf("A line")).strip() == "A line"
+
+
+@pytest.mark.usefixtures("library")
+async def test_nothing_that_a_document_names_is_fetched() -> None:
+    """A picture outside the document: neither a file of this machine nor an address on the network."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        for address in (f"http://127.0.0.1:{server.getsockname()[1]}/secret.png", Path(__file__).as_uri()):
+            row = await convert("a.docx", docx("Hi", address))
+            assert "Hi" in row.get("data", "Hi") and "base64" not in str(row)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+
+
+async def test_without_the_extra_such_documents_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "has_extra", lambda: False)
+    row = await convert("a.pdf", pdf("x"))
+    assert row["format"] == "error" and "workers-ai-relay[markdown]" in row["error"]
+
+
+# ------------------------------------------------------------------ limits
+
+
+async def test_a_conversion_that_takes_too_long_is_ended() -> None:
+    started = time.monotonic()
+    row = await convert("a.csv", b"a,b\n" * 5_000_000, per_file=0.3)
+    assert row["format"] == "error" and "too long" in row["error"]
+    assert time.monotonic() - started < 10
+
+
+async def test_a_call_that_takes_too_long_answers_for_the_rest_at_once() -> None:
+    documents = [Document("a.txt", "", BytesIO(b"a")) for _ in range(3)]
+    rows = await Converter(per_call=0.0).convert(documents, Options())
+    assert ["too long" in row["error"] for row in rows] == [True] * 3
+
+
+@pytest.mark.parametrize("size", [1, 10_000_000])
+async def test_a_process_that_breaks_off_costs_its_row_alone(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    row = await convert("a.txt", b"a" * size)
+    assert row["format"] == "error" and "broke off" in row["error"]
+
+
+async def test_a_document_over_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "MAX_FILE", 3)
+    assert "more than" in (await convert("a.txt", b"abcd"))["error"]
+
+
+def run_worker(job: Job, data: bytes) -> dict[str, str]:
+    """As the relay does, but with the environment of the tests, so that its lines are counted."""
+    command = [sys.executable, "-m", "wrangler_compat.markdown.worker"]
+    sent = msgspec.json.encode(job) + b"\n" + data
+    environ = {**os.environ, **conversion._ENVIRONMENT}
+    done = subprocess.run(command, input=sent, capture_output=True, check=True, timeout=50, env=environ)
+    told: dict[str, str] = json.loads(done.stdout)
+    return told
+
+
+def test_a_worker_confines_itself() -> None:
+    assert run_worker(Job("text", 20), b"a") == {"text": "a"}
+    hungry = run_worker(Job("csv", 20), b"a," * 20_000_000)
+    assert hungry.keys() == {"error"}
+
+
+@pytest.mark.usefixtures("library")
+def test_a_worker_loads_the_library_within_its_limits() -> None:
+    assert run_worker(Job("pdf", 20), pdf("A line")) == {"text": "A line"}
+
+
+# ------------------------------------------------------------------ images
+
+
+async def see(data: bytes, media_type: str, language: str) -> str:
+    if not data:
+        raise RelayError(Fault.UPSTREAM_ERROR, "The model is not well.")
+    return f"{media_type} {language} {len(data)}"
+
+
+async def test_images_are_described_by_whoever_can() -> None:
+    async def row(converter: Converter, data: bytes) -> dict[str, Any]:
+        documents = [Document("a.png", "image/png", BytesIO(data))]
+        (told,) = await converter.convert(documents, options(image={"descriptionLanguage": "fr"}))
+        return told
+
+    assert (await row(Converter(see), b"abc"))["data"] == "image/png fr 3"
+    assert (await row(Converter(see), b""))["error"] == "The model is not well."
+    assert "describe images" in (await row(Converter(), b"abc"))["error"]

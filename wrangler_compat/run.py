@@ -1,0 +1,300 @@
+"""One function behind every entrance: a model's native input to its answer, whatever backend has the model."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import msgspec
+
+from adapters.base import Call, EventStream
+from adapters.canonical import (
+    ChatRequest,
+    ChatResult,
+    EmbeddingRequest,
+    EmbeddingResult,
+    Media,
+    NativeResult,
+    Usage,
+)
+from adapters.catalogue import Catalogue, Model
+from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.neurons import neurons_of
+from adapters.wire import sse
+from adapters.wire.json_text import NotJson, encode, loads
+from adapters.wire.native import inputs as types
+from adapters.wire.native import results
+from adapters.wire.native.blob import Blob
+from adapters.wire.native.chat_answer import dump_native_chat
+from adapters.wire.native.chat_inputs import (
+    NativeChatRequest,
+    NativeResponsesRequest,
+    parse_chat_inputs,
+    response_shaped,
+)
+from adapters.wire.native.chat_stream import ChatChunkStreamEncoder, ResponseStreamEncoder
+from adapters.wire.native.forms import Form, form_of
+from adapters.wire.native.multipart import fields_of, parse_multipart
+from adapters.wire.native.payload import Payload, parse_inputs
+from adapters.wire.openai_answer import Stamp
+from adapters.wire.openai_chat import ChatStreamEncoder, dump_chat_result, parse_chat_request
+from adapters.wire.openai_embeddings import dump_embedding_result, parse_embedding_request
+from adapters.wire.openai_responses import ID_PREFIX, dump_responses_result, parse_responses_request
+from wrangler_compat.answers import Binary, Inferred, Json, Stream, Through, Whole, known
+from wrangler_compat.batch import Batches
+from wrangler_compat.seams import Forward, Headers
+
+_DESCRIBER = "@cf/llava-hf/llava-1.5-7b-hf"
+_SHOWN = 100  # characters of a caller's model name that an error repeats
+
+
+class Backend(Protocol):
+    """Every model of the catalogue, whoever has it. All raise RelayError."""
+
+    def chat(self, request: ChatRequest, call: Call) -> Awaitable[ChatResult]: ...
+
+    def stream_chat(self, request: ChatRequest, call: Call) -> AbstractAsyncContextManager[EventStream]: ...
+
+    def embed(self, request: EmbeddingRequest, call: Call) -> Awaitable[EmbeddingResult]: ...
+
+    def run_task(self, model: Model, inputs: Any, call: Call) -> Awaitable[NativeResult]: ...
+
+
+class ForwardOf(Protocol):
+    """How to reach the Cloudflare that has a model; `None` for a model that another backend answers for."""
+
+    def __call__(self, model: Model) -> Forward | None: ...
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """One run as an entrance took it in.
+
+    `model` is any name that the catalogue knows. `query` and `headers` are for Cloudflare, if the request goes there;
+    `queue` says that a batch is meant, `owner` whose it is.
+    """
+
+    model: str
+    payload: Payload
+    query: bytes = b""
+    headers: Headers = ()
+    queue: bool = False
+    owner: str = ""
+
+
+class Runner:
+    """Runs models. One instance serves all entrances."""
+
+    def __init__(self, catalogue: Callable[[], Catalogue], backend: Backend, forward_of: ForwardOf) -> None:
+        self._catalogue = catalogue
+        self._backend = backend
+        self._forward_of = forward_of
+        self.batches = Batches(self.infer)
+
+    def run(self, ask: Ask, call: Call) -> Inferred:
+        """What will answer; nothing is asked of any backend before it is sent. Raises RelayError."""
+        model = self.model(ask.model)
+        forward = self._forward_of(model)
+        if forward is not None:
+            path = f"run/{quote(model.id, safe='@/')}"
+            return Through(forward("POST", path, ask.query, ask.headers, ask.payload.body, call))
+        if model.status == "unknown":
+            raise self._no_such_model(ask.model)
+        batch = self._batch(model, ask)
+        return known(batch) if batch is not None else self.infer(model, ask.payload, call)
+
+    def model(self, name: str) -> Model:
+        """The model of a name as callers write it. Raises RelayError if it fits none, or several."""
+        name = name.strip().removeprefix("run/")
+        try:
+            return self._catalogue().resolve(name)
+        except RelayError as exc:
+            if exc.fault is not Fault.MODEL_NOT_FOUND:
+                raise
+        raise self._no_such_model(name)
+
+    def infer(self, model: Model, payload: Payload, call: Call) -> Inferred:
+        """One input to one answer, of a backend that is not Cloudflare. Raises InvalidRequest naming the field."""
+        if model.native_result == "websocket":
+            raise InvalidRequest(f"The model '{model.id}' speaks over a WebSocket alone, which is not emulated.")
+        if model.is_chat:
+            return self._chat(model, payload, call)
+        form = form_of(model.native_result, model.task, model.input_kinds)
+        if form is None:
+            raise self._no_such_model(model.id)
+        return self._task(model, form, payload, call)
+
+    async def describe(self, image: bytes, media_type: str, language: str) -> str:
+        """What an image shows, for documents that become Markdown. Raises RelayError."""
+        asked = types.DescriptionInputs(image=Blob(image), prompt=f"Describe this image. Language: {language}.")
+        result = await self._backend.run_task(self.model(_DESCRIBER), asked, Call("tomarkdown"))
+        description: str = result.value.description
+        return description
+
+    def _no_such_model(self, name: str) -> RelayError:
+        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
+        nearest = self._catalogue().suggestions(name)
+        hint = f". Did you mean {' or '.join(nearest)}?" if nearest else ""
+        return RelayError(Fault.MODEL_NOT_FOUND, f"No such model {shown} or task{hint}")
+
+    def _batch(self, model: Model, ask: Ask) -> Json | None:
+        """The answer to a batch's submission or to a question for one; `None` for what is neither.
+
+        The question is known by its one field: the binding asks it without a flag.
+        """
+        if not ask.queue and b'"request_id"' not in ask.payload.body:
+            return None
+        try:
+            fields = loads(ask.payload.body)
+        except NotJson:
+            return None  # whoever reads it for the model says what is wrong
+        if not isinstance(fields, dict):
+            return None
+        if ask.queue and "requests" in fields:
+            return self.batches.submit(model, ask.payload.body, ask.owner)
+        id = fields.get("request_id")
+        if isinstance(id, str) and (ask.queue or set(fields) <= {"request_id", "options"}):
+            return self.batches.poll(id, ask.owner)
+        return None
+
+    # ------------------------------------------------------------ OpenAI's forms
+
+    def openai_chat(self, body: bytes, call: Call) -> Inferred:
+        """`/v1/chat/completions`. Raises InvalidRequest naming the field."""
+        request = parse_chat_request(body)
+        model = self._catalogue().resolve(request.model)
+        stamp = _stamp(request.model, "chatcmpl-")
+        if request.stream:
+            return Stream(ChatStreamEncoder(request, stamp), self._backend.stream_chat(request, call))
+
+        async def work() -> Json:
+            result = _priced(await self._backend.chat(request, call), model)
+            return _json(dump_chat_result(result, request, stamp), model, result.usage)
+
+        return Whole(work)
+
+    def openai_embeddings(self, body: bytes, call: Call) -> Whole:
+        """`/v1/embeddings`. Raises InvalidRequest naming the field."""
+        wish = parse_embedding_request(body)
+        model = self._catalogue().resolve(wish.request.model)
+
+        async def work() -> Json:
+            result = await self._backend.embed(wish.request, call)
+            return _json(dump_embedding_result(result, wish, wish.request.model), model, result.usage)
+
+        return Whole(work)
+
+    def openai_responses(self, body: bytes, call: Call) -> Whole:
+        """`/v1/responses`, which Cloudflare has for GPT-OSS alone and never streams. Raises RelayError."""
+        name = parse_responses_request(body).model
+        model = self.model(name)
+        if model.native_result != "openai_chat_or_responses":
+            raise self._no_such_model(name)
+        return Whole(lambda: self._responses(model, body, call))
+
+    # ------------------------------------------------------------ chat
+
+    def _chat(self, model: Model, payload: Payload, call: Call) -> Inferred:
+        asked = parse_chat_inputs(_chat_fields(payload), model=model.id, native_result=model.native_result)
+        if isinstance(asked, NativeResponsesRequest):
+            return Whole(lambda: self._responses(model, asked.body, call))
+        if not asked.request.stream:
+            return Whole(lambda: self._whole_chat(model, asked, call))
+        encoder = ResponseStreamEncoder if response_shaped(model.native_result) else ChatChunkStreamEncoder
+        padding = secrets.randbelow(64)
+        return Stream(encoder(_stamp(model.id), padding=padding), self._backend.stream_chat(asked.request, call))
+
+    async def _whole_chat(self, model: Model, asked: NativeChatRequest, call: Call) -> Json:
+        result = _priced(await self._backend.chat(asked.request, call), model)
+        body = dump_native_chat(result, asked, native_result=model.native_result, stamp=_stamp(model.id))
+        return _json(body, model, result.usage)
+
+    async def _responses(self, model: Model, body: bytes, call: Call) -> Json:
+        request = parse_responses_request(body)
+        result = _priced(await self._backend.chat(request, call), model)
+        return _json(dump_responses_result(result, request, _stamp(model.id, ID_PREFIX)), model, result.usage)
+
+    # ------------------------------------------------------------ everything else
+
+    def _task(self, model: Model, form: Form, payload: Payload, call: Call) -> Inferred:
+        inputs = parse_inputs(form, payload)
+        match inputs:
+            case types.EmbeddingInputs(text=text):
+                return Whole(lambda: self._embed(model, text, call, pooling=inputs.pooling))
+            case types.QueryEmbeddingInputs():
+                texts = inputs.text or inputs.documents or inputs.queries or []
+                asking = inputs.queries is not None
+                return Whole(lambda: self._embed(model, texts, call, instruction=inputs.instruction, query=asking))
+            case types.EmbeddingOrScoreInputs(query=None, text=str() | list() as text):
+                return Whole(lambda: self._embed(model, text, call))
+            case types.EmbeddingOrScoreInputs(query=None, contexts=list() as contexts):
+                return Whole(lambda: self._embed_contexts(model, contexts, call))
+            case types.MoondreamInputs(stream=True, task="query" | "caption"):
+                return Whole(lambda: self._framed(model, inputs, call))
+        return Whole(lambda: self._run_task(model, inputs, call))
+
+    async def _embed(self, model: Model, text: str | list[str], call: Call, **fields: Any) -> Json:
+        result = await self._backend.embed(_embedding(model, text, **fields), call)
+        shown = results.Embeddings(shape=_shape(result), data=result.vectors, pooling=result.pooling)
+        return _json(encode(shown), model, result.usage)
+
+    async def _embed_contexts(self, model: Model, contexts: list[types.Context], call: Call) -> Json:
+        """bge-m3's other form: its embeddings of contexts are called `response`."""
+        result = await self._backend.embed(_embedding(model, [context.text for context in contexts]), call)
+        shown = results.ContextEmbeddings(response=result.vectors, shape=_shape(result), pooling=result.pooling)
+        return _json(encode(shown), model, result.usage)
+
+    async def _run_task(self, model: Model, inputs: types.Inputs, call: Call) -> Json | Binary:
+        result = await self._backend.run_task(model, inputs, call)
+        if isinstance(result.value, Media):
+            return Binary(result.value, neurons_of(model, result.usage))
+        return _json(encode(result.value), model, result.usage)
+
+    async def _framed(self, model: Model, inputs: types.Inputs, call: Call) -> Binary:
+        """Moondream's stream, which is its default. Its pieces are not established: here the answer is one."""
+        result = await self._backend.run_task(model, inputs, call)
+        frames = sse.dump_data(encode(result.value)) + sse.dump_data(sse.DONE)
+        return Binary(Media(frames, "text/event-stream"), neurons_of(model, result.usage))
+
+
+def _chat_fields(payload: Payload) -> bytes | dict[str, Any]:
+    """The fields of a chat: JSON as it is, those of a form, or an image beside the rest."""
+    kind = payload.content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return {**payload.params, **fields_of(parse_multipart(payload.body, payload.content_type))}
+    if kind.startswith("image/"):
+        return {**payload.params, "image": base64.b64encode(payload.body).decode()}
+    return payload.body
+
+
+def _embedding(model: Model, text: str | list[str], **fields: Any) -> EmbeddingRequest:
+    return EmbeddingRequest(model=model.id, texts=(text,) if isinstance(text, str) else tuple(text), **fields)
+
+
+def _shape(result: EmbeddingResult) -> list[int]:
+    return [len(result.vectors), len(result.vectors[0]) if result.vectors else 0]
+
+
+def _priced(result: ChatResult, model: Model) -> ChatResult:
+    """The same answer, its usage with neurons."""
+    usage = result.usage or Usage(estimated=True)
+    neurons = round(neurons_of(model, usage), 4)
+    return msgspec.structs.replace(result, usage=msgspec.structs.replace(usage, neurons=neurons))
+
+
+def _json(body: bytes, model: Model, usage: Usage | None) -> Json:
+    return Json(body, usage, neurons_of(model, usage))
+
+
+def _stamp(model: str, prefix: str = "") -> Stamp:
+    return Stamp(
+        id=prefix + secrets.token_hex(16),
+        created=int(time.time()),
+        model=model,
+        fingerprint="fp_" + hashlib.sha256(model.encode()).hexdigest()[:10],
+    )
