@@ -1,0 +1,47 @@
+"""What the operator says of an engine; plain values, checked by whoever reads the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+KEEP_ALIVE = 300.0
+START_TIMEOUT = 600.0
+
+
+class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One `[[engines]]` entry: a remote engine has `urls`, a local one a `command`; never both.
+
+    `urls` are base URLs that end in `/v1` (several are replicas of one another), with `weights` beside them. In
+    `command` the texts `{port}` and `{socket}` stand for where the engine shall listen; a command with neither listens
+    at `port`. `models` maps the names that clients may ask for to the engine's own. Times are in seconds, `memory` in
+    bytes (what the engine takes of the budget while it runs). `keep_alive` counts for local engines only: so long may
+    one be without work before it is stopped; `None`: for ever.
+    """
+
+    name: str
+    profile: str = "openai"
+    urls: tuple[str, ...] = ()
+    weights: tuple[float, ...] = ()
+    command: tuple[str, ...] = ()
+    port: int | None = None
+    directory: Path | None = None
+    environment: Mapping[str, str] = {}
+    api_key: str | None = None
+    models: Mapping[str, str] = {}
+    max_concurrency: int | None = None
+    queue: int | None = None
+    context_window: int | None = None
+    keep_alive: float | None = KEEP_ALIVE
+    start_timeout: float = START_TIMEOUT
+    memory: int | None = None
+    trust_remote_code: bool = False
+
+    def __repr__(self) -> str:
+        return f"EngineSpec({self.name!r})"  # the key and the environment are nobody's to print
+
+    @property
+    def is_local(self) -> bool:
+        return bool(self.command)
