@@ -18,6 +18,8 @@ from adapters.canonical import (
 )
 from adapters.catalogue import Model
 from adapters.errors import InvalidRequest, RelayError
+from adapters.simulator.script import HEADER as SCRIPT_HEADER
+from adapters.simulator.script import Scene, Script
 
 EventStream = AsyncIterator[list[ChatEvent]]
 """Events in the batches in which they arrived: what came in one read goes out in one write."""
@@ -35,9 +37,13 @@ class Call:
         "changes",
         "committed",
         "deadline",
+        "handovers",
         "id",
+        "native",
         "refusal",
         "replaced",
+        "scene",
+        "script",
         "stream_mode",
         "strict",
         "upstream",
@@ -53,8 +59,16 @@ class Call:
         self.stream_mode: str | None = None
         self.refusal: RelayError | None = None
         """What is wrong with the request before anybody has read its body."""
+        self.native = False
+        """The caller speaks Workers AI's own wire, and so is to see what a script does to it."""
+        self.script: Script | None = None
+        """What the caller wants a simulator to do."""
+        self.scene: Scene | None = None
+        """What a simulator has decided to do."""
         self.replaced: tuple[Change, ...] = ()
         """Changes that the relay decided on before any backend was asked."""
+        self.handovers: list[str] = []
+        """Who was to answer before the one who does, and why not: `cloudflare=insufficient_quota`."""
         self.committed = False
         """The answer's status has been sent."""
         self.upstream: str | None = None
@@ -69,7 +83,8 @@ class Call:
         Raises InvalidRequest in strict mode if any of the changes can alter the answer.
         """
         self.upstream = upstream
-        unique = dict.fromkeys((*self.replaced, *changes))
+        unheard = () if self.script is None or self.scene is not None else (Change(SCRIPT_HEADER, "ignored"),)
+        unique = dict.fromkeys((*self.replaced, *changes, *unheard))
         self.changes = tuple(sorted(unique, key=lambda change: change.kind == "ignored"))  # what matters first
         listed = [change for change in self.changes if change.kind != "ignored"]
         if self.strict and listed:

@@ -24,6 +24,10 @@ from adapters.cloudflare_embeddings import CloudflareEmbedder
 from adapters.cloudflare_native import CloudflareNative
 from adapters.errors import RelayError
 from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
+from adapters.simulator.director import Director
+from adapters.simulator.offer import current
+from adapters.simulator.rules import RulesError, read_playbook
+from adapters.simulator.scripted import ScriptedChat, ScriptedTasks
 from adapters.simulator.tasks import SimulatedTasks
 from adapters.transport import open_transport
 from adapters.wire import openai_chat
@@ -35,14 +39,18 @@ from proxy.boundary import ErrorBoundary, Preconditions
 from proxy.chat import ChatEndpoint
 from proxy.cors import Cors
 from proxy.dialects import Dialects
-from proxy.dispatch import Dispatcher, Retries, Shelf
+from proxy.dispatch import Dispatcher, Shelf
 from proxy.drain import Drain
 from proxy.embeddings import EmbeddingsEndpoint
 from proxy.eventstream import KeepAlive
+from proxy.handover import Retries
 from proxy.health import Health, Readiness
+from proxy.model_rules import Candidate
 from proxy.models import ModelDetail, ModelList
 from proxy.modes import Modes
+from proxy.openapi import document_routes
 from proxy.refresh import keep_fresh
+from proxy.scripted_wire import ScriptedWire
 from proxy.serving import Serving
 from proxy.settings import Settings, SettingsError
 from proxy.stored_catalogue import StoredCatalogueError, read_catalogue
@@ -76,6 +84,7 @@ _EXPOSED = (
     "cf-aig-cache-status",
     "x-relay-upstream",
     "x-relay-changes",
+    "x-relay-handover",
     "server-timing",
     *(f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")),
 )
@@ -101,7 +110,7 @@ def create_app(
     transport = transport or open_transport(connect_timeout=settings.connect_timeout)
     shelf = Shelf(_offered(load_snapshot(), settings))
     backends = Backends(
-        _upstreams(settings, transport, shelf, hop), settings.upstream, {SIMULATOR_MODEL.id: "simulator"}
+        _upstreams(settings, transport, shelf, hop), settings.upstream, {SIMULATOR_MODEL.id: [Candidate("simulator")]}
     )
     backend = Dispatcher(
         shelf,
@@ -114,6 +123,7 @@ def create_app(
     serving = Serving(drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
     chat = ChatEndpoint(openai_chat, backend, serving)
     emulator = _emulator(settings, shelf, backend, backends, serving)
+    dialects = Dialects(problems, cloudflare_problems.BY_PATH)
     owner = "cloudflare" if settings.upstream == "cloudflare" else "relay-simulator"
 
     async def check_upstream() -> None:
@@ -144,6 +154,7 @@ def create_app(
             Route("/healthz", Health(), methods=["GET"]),
             Route("/readyz", Readiness(settings.state_dir, check_upstream, drain), methods=["GET"]),
             *emulator_routes(emulator),
+            *document_routes(lambda: shelf.catalogue, VERSION),
         ],
         middleware=[
             Middleware(
@@ -162,9 +173,10 @@ def create_app(
                 expose_headers=list(_EXPOSED),
                 max_age=_PREFLIGHT_AGE,
             ),
-            Middleware(ErrorBoundary, Dialects(problems, cloudflare_problems.BY_PATH)),
+            Middleware(ErrorBoundary, dialects),
             Middleware(BearerAuth, StaticKeys(tokens).resolve, PUBLIC, keyed=KEYED),
             Middleware(Preconditions),
+            Middleware(ScriptedWire, lambda path: dialects.of_path(path) is not problems),
         ],
         lifespan=lifespan,
     )
@@ -183,9 +195,7 @@ class _Relay(Starlette):
 
 
 def _upstreams(settings: Settings, transport: httpx.AsyncBaseTransport, shelf: Shelf, hop: str) -> dict[str, Upstream]:
-    simulated = SimulatedTasks(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
-    simulator = Simulator(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
-    upstreams = {"simulator": Upstream(chat=simulator, embedder=simulated, task=simulated)}
+    upstreams = {"simulator": _simulator(settings, shelf)}
     if settings.account_id and settings.api_token:
         account = Account(
             account_id=settings.account_id,
@@ -208,6 +218,19 @@ def _upstreams(settings: Settings, transport: httpx.AsyncBaseTransport, shelf: S
     return upstreams
 
 
+def _simulator(settings: Settings, shelf: Shelf) -> Upstream:
+    """Raises SettingsError for a script that has become unreadable."""
+    try:
+        playbook = None if settings.script is None else read_playbook(settings.script)
+    except RulesError as exc:
+        raise SettingsError(tuple(f"{settings.names['script']}: {problem}" for problem in exc.problems)) from None
+    director = Director(playbook, first_byte=settings.first_byte_timeout, idle=settings.idle_timeout)
+    simulated = SimulatedTasks(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
+    tasks = ScriptedTasks(simulated, simulated, director, model_of=shelf.model)
+    simulator = Simulator(lambda: shelf.catalogue, allow_retired=settings.allow_retired)
+    return Upstream(chat=ScriptedChat(simulator, director), embedder=tasks, task=tasks)
+
+
 def _emulator(settings: Settings, shelf: Shelf, backend: Dispatcher, backends: Backends, serving: Serving) -> Emulator:
     """Workers AI's own surfaces, in front of whatever backend the relay has."""
 
@@ -218,7 +241,11 @@ def _emulator(settings: Settings, shelf: Shelf, backend: Dispatcher, backends: B
         native = backends.native(model)
         return native.forward if native else None
 
-    runner = Runner(catalogue, backend, forward_of)
+    def check(model: Model) -> None:
+        if settings.upstream == "simulator" and not settings.allow_retired:
+            current(model, shelf.catalogue)
+
+    runner = Runner(catalogue, backend, forward_of, check)
     native = backends.native()
     serving = msgspec.structs.replace(serving, problems=cloudflare_problems.REST)
     return Emulator(

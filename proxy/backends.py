@@ -1,8 +1,9 @@
-"""Which upstream answers for a model, and what each of them can do."""
+"""Which upstreams may answer for a model, in which order, and what each of them can do."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -11,51 +12,118 @@ from adapters.base import ChatAdapter, Embedder, NativeTask
 from adapters.catalogue import Model
 from adapters.cloudflare_native import CloudflareNative
 from adapters.errors import InvalidRequest
+from proxy.model_rules import Candidate, ModelRule
 
 T = TypeVar("T")
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
-    """What one upstream can do; `None` where it cannot. `native` takes Workers AI's own calls as they are."""
+    """What one upstream can do; `None` where it cannot. `native` takes Workers AI's own calls as they are.
 
-    chat: ChatAdapter
+    An `engine` knows its models by names of its own, and of their limits no more than `context_window`, in tokens.
+    """
+
+    chat: ChatAdapter | None = None
     embedder: Embedder | None = None
     task: NativeTask | None = None
     native: CloudflareNative | None = None
+    engine: bool = False
+    context_window: int | None = None
+
+
+class Route(msgspec.Struct, frozen=True):
+    """One way to an answer: an upstream, and the model as that upstream knows it."""
+
+    name: str
+    upstream: Upstream
+    model: Model
 
 
 class Backends:
-    """Finds who answers: `own` maps ids to the upstream that has them to itself, `default` has the rest."""
+    """Finds who answers.
 
-    def __init__(self, upstreams: Mapping[str, Upstream], default: str, own: Mapping[str, str]) -> None:
+    `rules` are the operator's, by the id of the model. A model without a rule is answered by those of `served` (by
+    its id: the upstreams that have it), else by `default`.
+    """
+
+    def __init__(
+        self,
+        upstreams: Mapping[str, Upstream],
+        default: str,
+        served: Mapping[str, Sequence[Candidate]],
+        rules: Mapping[str, ModelRule] | None = None,
+        *,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
         self._upstreams = upstreams
         self._default = default
-        self._own = own
+        self._served = served
+        self._rules = rules or {}
+        self._draw = draw
 
-    def chat(self, model: Model) -> ChatAdapter:
-        return self._of(model).chat
-
-    def embedder(self, model: Model) -> Embedder:
-        """Raises InvalidRequest (`model_not_supported`) if the model's upstream has none; so does `task`."""
-        return self._able(self._of(model).embedder, model)
-
-    def task(self, model: Model) -> NativeTask:
-        return self._able(self._of(model).task, model)
+    def routes(self, model: Model) -> list[Route]:
+        """The ways to an answer, the one to try first in front; there is always one."""
+        rule = self._rules.get(model.id)
+        if rule is None and model.id not in self._served:
+            return [Route(self._default, self._upstreams[self._default], model)]
+        candidates = (rule and rule.candidates) or self._served.get(model.id) or (Candidate(self._default),)
+        routes = [
+            self._route(candidate, model) for candidate in candidates if candidate.upstream in self._upstreams
+        ] or [self._route(Candidate(self._default), model)]
+        if rule is None or rule.policy == "ordered" or len(routes) == 1:
+            return routes
+        if rule.policy == "cheapest":
+            return sorted(routes, key=_price)
+        return self._shared(routes, rule.share)
 
     def native(self, model: Model | None = None) -> CloudflareNative | None:
-        """Who takes the calls of a model, or those of no model, as they are; `None` if they have to be understood."""
-        upstream = self._upstreams[self._default] if model is None else self._of(model)
-        return upstream.native
+        """Who takes the calls of a model, or those of no model, as they are; `None` if they have to be understood.
 
-    def _of(self, model: Model) -> Upstream:
-        return self._upstreams[self._own.get(model.id, self._default)]
+        Where others may take over a call has to be understood: they do not speak Workers AI.
+        """
+        if model is None:
+            return self._upstreams[self._default].native
+        routes = self.routes(model)
+        return routes[0].upstream.native if len(routes) == 1 else None
 
-    def _able(self, found: T | None, model: Model) -> T:
-        if found is None:
-            upstream = self._own.get(model.id, self._default)
+    def able(self, model: Model, pick: Callable[[Upstream], T | None]) -> list[tuple[Route, T]]:
+        """The routes of a model that can do what `pick` takes out of an upstream, with that.
+
+        Raises InvalidRequest (`model_not_supported`) if there is none.
+        """
+        routes = self.routes(model)
+        found = [(route, able) for route in routes if (able := pick(route.upstream)) is not None]
+        if not found:
+            names = ", ".join(route.name for route in routes)
             raise InvalidRequest(
-                f"The upstream '{upstream}' does not offer {model.task.lower()}, which '{model.id}' is made for.",
+                f"No upstream of the model '{model.id}' offers {model.task.lower()} ({names}).",
                 param="model",
                 code="model_not_supported",
             )
         return found
+
+    def _route(self, candidate: Candidate, model: Model) -> Route:
+        upstream = self._upstreams[candidate.upstream]
+        if upstream.engine:
+            name = candidate.model or model.id
+            known = Model(id=name, task=model.task, status="listed", context_window=upstream.context_window)
+            return Route(candidate.upstream, upstream, known)
+        return Route(candidate.upstream, upstream, model)
+
+    def _shared(self, routes: list[Route], share: Mapping[str, float]) -> list[Route]:
+        """One in front by lot, by weight; the others behind it in their order."""
+        weights = [share.get(route.name, 0.0) for route in routes]
+        left = self._draw() * sum(weights)
+        for i, weight in enumerate(weights):
+            left -= weight
+            if left < 0:
+                return [routes[i], *routes[:i], *routes[i + 1 :]]
+        return routes
+
+
+def _price(route: Route) -> float:
+    """US dollars for a million tokens each way; an engine's are paid for already, and an unknown price is high."""
+    if route.upstream.engine:
+        return 0.0
+    prices = [price.price_usd for price in route.model.price if price.price_usd is not None]
+    return sum(prices) if prices else float("inf")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from adapters.base import Call, ChatAdapter, EventStream
+from adapters.base import Call, ChatAdapter, Embedder, EventStream, NativeTask
 from adapters.canonical import (
     ChatRequest,
     ChatResult,
@@ -23,19 +22,19 @@ from adapters.canonical import (
     Usage,
 )
 from adapters.catalogue import EMBEDDING_TASK, Catalogue, Model
-from adapters.cloudflare import NeedsStream
 from adapters.cloudflare_calls import affinity_of
-from adapters.errors import Fault, InvalidRequest, RelayError, Retry
+from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.tokens import estimate_prompt
 from adapters.vectors import join, settle, too_many_dimensions
 from adapters.wire.workers_ai_embeddings import MOST_TEXTS
-from proxy.backends import Backends
+from proxy.backends import Backends, Route
+from proxy.handover import Handover, Retries
 from proxy.modes import Modes
 
 T = TypeVar("T")
+B = TypeVar("B")
 
 _PARALLEL = 8  # upstream calls at once for one request
-_LONGEST_PAUSE = 2.0  # seconds; a client is rather told to come back, by a status, while it can still be sent
 
 
 class Shelf:
@@ -46,13 +45,6 @@ class Shelf:
 
     def model(self, id: str) -> Model:
         return self.catalogue.resolve(id)
-
-
-class Retries(msgspec.Struct, frozen=True):
-    """`limit` extra tries, the first after about `pause` seconds, each pause twice the last."""
-
-    limit: int = 2
-    pause: float = 0.25
 
 
 class Dispatcher:
@@ -73,27 +65,37 @@ class Dispatcher:
         self._shelf = shelf
         self._backends = backends
         self._modes = modes
-        self._retries = retries or Retries()
+        self._handover = Handover(retries or Retries())
         self._max_tokens = max_tokens
 
     async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
         """A whole answer, of `request.n` choices. Raises RelayError."""
-        request, model, adapter = self._prepare(request, call)
+        request, model, ways = self._prepare(request, call)
+
+        async def one(request: ChatRequest) -> ChatResult:
+            async def attempt(route: Route, adapter: ChatAdapter) -> ChatResult:
+                return await self._modes.chat(adapter, self._addressed(request, route), call)
+
+            return await self._tried(model, ways, call, attempt)
+
         if request.n == 1:
-            return await self._retried(call, model, lambda: self._modes.chat(adapter, request, call))
-        return await self._several(adapter, request, model, call)
+            return await one(request)
+        singles = [partial(one, _single(request, i)) for i in range(request.n)]
+        results = await _at_once(singles, call)
+        usage = sum((result.usage or Usage(estimated=True) for result in results), Usage())
+        return ChatResult(choices=tuple(result.choices[0] for result in results), usage=usage)
 
     @asynccontextmanager
     async def stream_chat(self, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
         """A streamed answer, entered once its first event is there. Raises RelayError."""
-        request, model, adapter = self._prepare(request, call)
+        request, model, ways = self._prepare(request, call)
         async with AsyncExitStack() as stack:
 
-            async def enter() -> EventStream:
-                stream = self._modes.stream_chat(adapter, request, model, call)
-                return await stack.enter_async_context(stream)
+            async def enter(route: Route, adapter: ChatAdapter) -> EventStream:
+                sent = self._addressed(request, route)
+                return await stack.enter_async_context(self._modes.stream_chat(route, adapter, sent, model, call))
 
-            batches = await self._retried(call, model, enter)
+            batches = await self._tried(model, ways, call, enter)
             yield batches
 
     async def embed(self, request: EmbeddingRequest, call: Call) -> EmbeddingResult:
@@ -107,17 +109,16 @@ class Dispatcher:
             )
         if request.dimensions and model.output_dimensions and request.dimensions > model.output_dimensions:
             raise too_many_dimensions(model.id, model.output_dimensions)
-        embedder = self._backends.embedder(model)
+        ways = self._backends.able(model, lambda upstream: upstream.embedder)
         if call.affinity is None and request.affinity is not None:
             call.affinity = affinity_of(request.affinity)
 
         async def embed_part(texts: tuple[str, ...]) -> EmbeddingResult:
-            part = msgspec.structs.replace(request, model=model.id, texts=texts)
-
-            async def attempt() -> EmbeddingResult:
+            async def attempt(route: Route, embedder: Embedder) -> EmbeddingResult:
+                part = msgspec.structs.replace(request, model=route.model.id, texts=texts)
                 return settle(await embedder.embed(part, call), part)
 
-            return await self._retried(call, model, attempt)
+            return await self._tried(model, ways, call, attempt)
 
         starts = range(0, len(request.texts), MOST_TEXTS)
         parts = [partial(embed_part, request.texts[start : start + MOST_TEXTS]) for start in starts]
@@ -125,10 +126,13 @@ class Dispatcher:
 
     async def run_task(self, model: Model, inputs: Any, call: Call) -> NativeResult:
         """The answer of a task that has no protocol of its own; `inputs` as in `NativeTask`. Raises RelayError."""
-        task = self._backends.task(model)
-        return await self._retried(call, model, lambda: task.run(model, inputs, call))
 
-    def _prepare(self, request: ChatRequest, call: Call) -> tuple[ChatRequest, Model, ChatAdapter]:
+        async def attempt(route: Route, task: NativeTask) -> NativeResult:
+            return await task.run(route.model, inputs, call)
+
+        return await self._tried(model, self._backends.able(model, lambda upstream: upstream.task), call, attempt)
+
+    def _prepare(self, request: ChatRequest, call: Call) -> tuple[ChatRequest, Model, list[tuple[Route, ChatAdapter]]]:
         model = self._shelf.model(request.model)
         if not model.is_chat:
             raise InvalidRequest(
@@ -142,8 +146,12 @@ class Dispatcher:
             _refuse_images(request, model)
         if call.affinity is None and request.affinity is not None:
             call.affinity = affinity_of(request.affinity)
-        limit = request.max_tokens or self._default_max_tokens(request, model)
-        return msgspec.structs.replace(request, model=model.id, max_tokens=limit), model, self._backends.chat(model)
+        return request, model, self._backends.able(model, lambda upstream: upstream.chat)
+
+    def _addressed(self, request: ChatRequest, route: Route) -> ChatRequest:
+        """The request as it goes that way: the upstream's own name of the model, and a limit within its bounds."""
+        limit = request.max_tokens or self._default_max_tokens(request, route.model)
+        return msgspec.structs.replace(request, model=route.model.id, max_tokens=limit)
 
     def _default_max_tokens(self, request: ChatRequest, model: Model) -> int:
         limit = min(self._max_tokens, model.max_output or self._max_tokens)
@@ -153,34 +161,18 @@ class Dispatcher:
         # Nothing left by an estimate that errs on the high side: the upstream shall have the last word.
         return min(limit, left if left > 0 else 256)
 
-    async def _retried(self, call: Call, model: Model, attempt: Callable[[], Awaitable[T]]) -> T:
-        tries = 0
-        while True:
-            started = call.upstream_since = time.monotonic()
-            try:
-                return await attempt()
-            except RelayError as exc:
-                pause = self._pause(exc, tries, call)
-                if pause is None:
-                    self._name_successor(exc, model)
-                    raise
-            finally:
-                call.upstream_seconds += time.monotonic() - started
-                call.upstream_since = None
-            tries += 1
-            await asyncio.sleep(pause)
-
-    def _pause(self, exc: RelayError, tries: int, call: Call) -> float | None:
-        """Seconds until the next try, jittered; `None` if there shall be none."""
-        if call.scene is not None and call.scene.scripted:
-            return None  # the next try would be told to fail in the same way
-        allowed = {Retry.NO: 0, Retry.ONCE: min(1, self._retries.limit), Retry.YES: self._retries.limit}
-        if tries >= allowed[exc.fault.retry] or isinstance(exc, NeedsStream):
-            return None  # the stream that it needed was the other try
-        pause = self._retries.pause * 2**tries * random.uniform(0.5, 1.5)
-        if exc.fault is Fault.RATE_LIMITED and exc.retry_after is not None and self._retries.pause:
-            pause = max(pause, exc.retry_after * random.uniform(1.0, 1.2))
-        return pause if pause <= _LONGEST_PAUSE and pause < call.remaining() else None
+    async def _tried(
+        self,
+        model: Model,
+        ways: Sequence[tuple[Route, B]],
+        call: Call,
+        attempt: Callable[[Route, B], Awaitable[T]],
+    ) -> T:
+        try:
+            return await self._handover.run(ways, call, attempt)
+        except RelayError as exc:
+            self._name_successor(exc, model)
+            raise
 
     def _name_successor(self, exc: RelayError, model: Model) -> None:
         """Add to the upstream's "no such model" what may be used instead."""
@@ -194,18 +186,11 @@ class Dispatcher:
         if names and names[0] not in exc.message:
             exc.message = f"{exc.message.rstrip('.')}. Try {' or '.join(repr(name) for name in names)}."
 
-    async def _several(self, adapter: ChatAdapter, request: ChatRequest, model: Model, call: Call) -> ChatResult:
-        """As many answers as were asked for, each from a call of its own; the usage is that of all."""
 
-        async def one(i: int) -> ChatResult:
-            # One seed would give one answer, n times over.
-            seed = None if request.seed is None else (request.seed + i + 2**63) % 2**64 - 2**63
-            single = msgspec.structs.replace(request, n=1, seed=seed)
-            return await self._retried(call, model, lambda: self._modes.chat(adapter, single, call))
-
-        results = await _at_once([partial(one, i) for i in range(request.n)], call)
-        usage = sum((result.usage or Usage(estimated=True) for result in results), Usage())
-        return ChatResult(choices=tuple(result.choices[0] for result in results), usage=usage)
+def _single(request: ChatRequest, i: int) -> ChatRequest:
+    """The i-th of the requests for one choice each; one seed would give one answer, n times over."""
+    seed = None if request.seed is None else (request.seed + i + 2**63) % 2**64 - 2**63
+    return msgspec.structs.replace(request, n=1, seed=seed)
 
 
 async def _at_once(works: Sequence[Callable[[], Awaitable[T]]], call: Call) -> list[T]:

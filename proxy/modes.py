@@ -18,6 +18,7 @@ from adapters.catalogue import Model
 from adapters.cloudflare import NeedsStream
 from adapters.errors import Fault, RelayError, StreamUnsupported
 from adapters.replay import replay
+from proxy.backends import Route
 
 REMEMBERED = 3600.0  # seconds for which a model that could not stream is not asked again
 
@@ -34,17 +35,21 @@ class Modes:
         self._default = default
         self._by_model = by_model
         self._clock = clock
-        self._whole_only: dict[str, float] = {}  # model to the end of its hour
+        self._whole_only: dict[tuple[str, str], float] = {}  # upstream and model to the end of their hour
 
-    def streams_natively(self, request: ChatRequest, model: Model, call: Call) -> bool:
-        """Whether to ask the upstream for a stream; a wish that cannot be granted is listed as a change."""
+    def streams_natively(self, route: Route, request: ChatRequest, model: Model, call: Call) -> bool:
+        """Whether to ask the upstream for a stream; a wish that cannot be granted is listed as a change.
+
+        `model` is the one that was asked for, which the operator's wishes go by.
+        """
         wish = self._wish(model, call)
         if wish == "synthetic":
             return False
         possible = (
-            request.response_format is None
-            and (model.streaming is not False or wish == "native")
-            and self._whole_only.get(model.id, 0.0) <= self._clock()
+            # Cloudflare has no streams in JSON mode; engines have.
+            (request.response_format is None or route.upstream.engine)
+            and (route.model.streaming is not False or wish == "native")
+            and self._whole_only.get((route.name, route.model.id), 0.0) <= self._clock()
         )
         if wish == "native" and not possible:
             call.replaced = (Change("stream", "emulated"),)
@@ -72,17 +77,17 @@ class Modes:
 
     @asynccontextmanager
     async def stream_chat(
-        self, adapter: ChatAdapter, request: ChatRequest, model: Model, call: Call
+        self, route: Route, adapter: ChatAdapter, request: ChatRequest, model: Model, call: Call
     ) -> AsyncIterator[EventStream]:
         """A streamed answer, settled; entered once its first event is there."""
         async with AsyncExitStack() as stack:
             batches: EventStream | None = None
-            if self.streams_natively(request, model, call):
+            if self.streams_natively(route, request, model, call):
                 try:
                     batches = await stack.enter_async_context(self._native(adapter, request, call))
                 except StreamUnsupported as exc:
                     if exc.remember:
-                        self._whole_only[model.id] = self._clock() + REMEMBERED
+                        self._whole_only[route.name, route.model.id] = self._clock() + REMEMBERED
                     if self._wish(model, call) == "native":
                         call.replaced = (Change("stream", "emulated"),)
             if batches is None:

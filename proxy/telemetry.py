@@ -89,6 +89,8 @@ class Telemetry:
             (b"x-relay-upstream", call.upstream.encode() if call.upstream else self._upstream),
             (b"server-timing", b"relay;dur=%.1f, upstream;dur=%.1f" % (own * 1000, upstream * 1000)),
         ]
+        if call.handovers:
+            headers.append((b"x-relay-handover", ", ".join(call.handovers).encode()))
         if call.changes:
             headers.append((b"x-relay-changes", _changes_text(call.changes)))
         return headers
@@ -158,5 +160,6 @@ _READERS = {
     b"x-relay-strict": _strict,
     b"x-relay-stream": _stream_mode,
     b"x-relay-script": _script,
+    b"mf-header-x-relay-script": _script,  # a Worker's own header, on its way through Miniflare
     b"x-session-affinity": _affinity,
 }

@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.app import create_app
-from proxy.dispatch import Retries
+from proxy.handover import Retries
 from tests.support.cloudflare import HELLO, FakeCloudflare, Script, Step, failure, frames, held, hello, stream
 from tests.support.raw_http import Connection, chat_request, connected, request
 from tests.support.relay import MODEL, asking, settings_for

@@ -15,7 +15,7 @@ from starlette.types import Send
 
 from adapters.catalogue import CHAT_TASK, Model, load_snapshot
 from adapters.errors import Fault, Retry
-from proxy.dispatch import Retries
+from proxy.handover import Retries
 from proxy.stored_catalogue import write_catalogue
 from tests.support.cloudflare import (
     HELLO,

@@ -21,10 +21,11 @@ from adapters.base import Call
 from adapters.canonical import EmbeddingRequest, EmbeddingResult, NativeResult, Usage
 from adapters.catalogue import EMBEDDING_TASK, Catalogue, Model, load_snapshot
 from adapters.errors import Fault, InvalidRequest, RelayError
-from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
+from adapters.simulator.chat import Simulator
 from proxy.app import create_app
 from proxy.backends import Backends, Upstream
-from proxy.dispatch import Dispatcher, Retries, Shelf
+from proxy.dispatch import Dispatcher, Shelf
+from proxy.handover import Retries
 from proxy.modes import Modes
 from tests.support.cloudflare import Asked, answer, failure, held, result
 from tests.support.relay import AUTH, KEY, MODEL, Rig, calling, relaying, settings_for
@@ -347,14 +348,6 @@ async def test_a_task_is_run_by_the_models_upstream_and_tried_again() -> None:
 async def test_an_upstream_that_cannot_says_so() -> None:
     alone = dispatcher(Upstream(chat=chat()))
     for work in (alone.embed(ASKED, Call("id")), alone.run_task(EMBED, None, Call("id"))):
-        with pytest.raises(InvalidRequest, match="'own' does not offer text embeddings") as caught:
+        with pytest.raises(InvalidRequest, match=r"offers text embeddings \(own\)") as caught:
             await work
         assert (caught.value.param, caught.value.code) == ("model", "model_not_supported")
-
-
-def test_a_model_may_have_an_upstream_of_its_own() -> None:
-    first, second = Upstream(chat=chat()), Upstream(chat=chat(), embedder=Embeddings(), task=Task())
-    backends = Backends({"first": first, "second": second}, "first", {SIMULATOR_MODEL.id: "second"})
-    assert backends.chat(EMBED) is first.chat and backends.chat(SIMULATOR_MODEL) is second.chat
-    assert backends.embedder(SIMULATOR_MODEL) is second.embedder and backends.task(SIMULATOR_MODEL) is second.task
-    assert backends.native() is None and backends.native(EMBED) is None

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from proxy.app import create_app
-from proxy.dispatch import Retries
+from proxy.handover import Retries
 from tests.support.cloudflare import ACCOUNT, BASE_PATH, TOKEN, Asked, failure, hello
 from tests.support.raw_http import chat_request, connected, request
 from tests.support.relay import KEY, MODEL, OPENAI_MODEL, Rig, asking, calling, relaying, settings_for

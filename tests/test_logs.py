@@ -18,7 +18,7 @@ import pytest
 from proxy import logs
 from proxy.app import create_app
 from proxy.boundary import StreamBroken
-from proxy.dispatch import Retries
+from proxy.handover import Retries
 from tests.support.cloudflare import ACCOUNT, TOKEN, Step, answer, failure, frames, held, hello, result, stream
 from tests.support.raw_http import chat_request, connected, request
 from tests.support.relay import KEY, MODEL, Rig, asking, calling, relaying, settings_for

@@ -16,6 +16,7 @@ from adapters.canonical import ChatEvent, ChatRequest, ChatResult, Choice, Delta
 from adapters.catalogue import CHAT_TASK, Model
 from adapters.cloudflare import NeedsStream
 from adapters.errors import Fault, RelayError, StreamUnsupported
+from proxy.backends import Route, Upstream
 from proxy.modes import REMEMBERED, Modes
 
 pytestmark = pytest.mark.anyio
@@ -81,7 +82,8 @@ class Clock:
 async def stream(
     modes: Modes, adapter: Scripted, *, model: Model = MODEL, request: ChatRequest = REQUEST, call: Call | None = None
 ) -> list[ChatEvent]:
-    async with modes.stream_chat(adapter, request, model, call or Call("id")) as batches:
+    route = Route(adapter.name, Upstream(chat=adapter), model)
+    async with modes.stream_chat(route, adapter, request, model, call or Call("id")) as batches:
         return [event async for batch in batches for event in batch]
 
 

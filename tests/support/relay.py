@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import httpx
 
 from proxy.app import create_app
-from proxy.dispatch import Retries
 from proxy.drain import Drain
+from proxy.handover import Retries
 from proxy.settings import Settings, load_settings
 from tests.support.cloudflare import ACCOUNT, BASE_PATH, TOKEN, FakeCloudflare
 from tests.support.servers import DEADLINE, Served, serving

@@ -1,0 +1,113 @@
+"""Retries and hand-over: who is tried, and who next, until the first event of an answer.
+
+After that never: what a client has begun to read cannot be begun anew by somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from adapters.base import Call
+from adapters.cloudflare import NeedsStream
+from adapters.errors import Fault, RelayError, Retry
+from proxy.backends import Route
+from proxy.breaker import Breakers
+
+T = TypeVar("T")
+B = TypeVar("B")
+
+log = logging.getLogger("relay")
+
+_LONGEST_PAUSE = 2.0  # seconds; a client is rather told to come back, by a status, while it can still be sent
+_SHORTEST_WAY = 0.5  # seconds; where somebody else can answer, waiting longer for this one makes no sense
+
+
+class Retries(msgspec.Struct, frozen=True):
+    """`limit` extra tries, the first after about `pause` seconds, each pause twice the last."""
+
+    limit: int = 2
+    pause: float = 0.25
+
+
+class Handover:
+    """Tries the ways to an answer. One per process: it remembers which of them do not work."""
+
+    def __init__(self, retries: Retries, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._retries = retries
+        self._breakers = Breakers(clock)
+
+    async def run(self, ways: Sequence[tuple[Route, B]], call: Call, attempt: Callable[[Route, B], Awaitable[T]]) -> T:
+        """What `attempt` gives for the first way that works. Raises RelayError.
+
+        If none does, the error is the last one, except that what only a stand-in refuses is not the caller's mistake:
+        then it is the first.
+        """
+        if len(ways) == 1:
+            route, able = ways[0]
+            return await self._retried(call, lambda: attempt(route, able), alone=True)
+        first: RelayError | None = None
+        admitted = self._admitted(ways)
+        for i, (route, able) in enumerate(admitted):
+            last = i == len(admitted) - 1
+            try:
+                with self._breakers.of(route.name, route.model.id).watching():
+                    return await self._retried(call, lambda r=route, a=able: attempt(r, a), alone=last)  # type: ignore[misc]  # binds now
+            except RelayError as exc:
+                if not _elsewhere(exc):
+                    raise (first or exc) from None
+                if last or call.remaining() <= 0:
+                    raise
+                first = first or exc
+                reason = exc.code or exc.fault.value.code
+                call.handovers.append(f"{route.name}={reason}")
+                log.warning("%s does not answer (%s): handed over, request %s", route.name, reason, call.id)
+        raise AssertionError("there is always a last way")
+
+    def _admitted(self, ways: Sequence[tuple[Route, B]]) -> Sequence[tuple[Route, B]]:
+        """Those whose breakers let requests pass; all of them if none does, for refusing helps nobody."""
+        return [way for way in ways if self._breakers.of(way[0].name, way[0].model.id).admits] or ways
+
+    async def _retried(self, call: Call, attempt: Callable[[], Awaitable[T]], *, alone: bool) -> T:
+        """`alone`: nobody else will be asked, so that waiting is worth its time."""
+        tries = 0
+        while True:
+            started = call.upstream_since = time.monotonic()
+            try:
+                return await attempt()
+            except RelayError as exc:
+                pause = self._pause(exc, tries, call, alone)
+                if pause is None:
+                    raise
+            finally:
+                call.upstream_seconds += time.monotonic() - started
+                call.upstream_since = None
+            tries += 1
+            await asyncio.sleep(pause)
+
+    def _pause(self, exc: RelayError, tries: int, call: Call, alone: bool) -> float | None:
+        """Seconds until the next try, jittered; `None` if there shall be none."""
+        if call.scene is not None and call.scene.scripted:
+            return None  # the next try would be told to fail in the same way
+        allowed = {Retry.NO: 0, Retry.ONCE: min(1, self._retries.limit), Retry.YES: self._retries.limit}
+        limit = allowed[exc.fault.retry]
+        if not alone:
+            limit = 0 if exc.fault is Fault.UPSTREAM_TIMEOUT else min(1, limit)
+        if tries >= limit or isinstance(exc, NeedsStream):
+            return None  # the stream that it needed was the other try
+        pause = self._retries.pause * 2**tries * random.uniform(0.5, 1.5)
+        if exc.fault is Fault.RATE_LIMITED and exc.retry_after is not None and self._retries.pause:
+            pause = max(pause, exc.retry_after * random.uniform(1.0, 1.2))
+        longest = _LONGEST_PAUSE if alone else _SHORTEST_WAY
+        return pause if pause <= longest and pause < call.remaining() else None
+
+
+def _elsewhere(exc: RelayError) -> bool:
+    """Whether another upstream may do better: limits, allocations, trouble and misconfiguration are of one upstream."""
+    return exc.fault.value.status in (429, 502, 503, 504)
