@@ -52,15 +52,16 @@ def _spoiling(call: Call, send: Send) -> Send:
 
 async def _spoiled(message: Message, scene: Scene, whole: bool, send: Send) -> Message:
     body: bytes = message.get("body", b"")
-    match scene.spoil:
-        case "malformed":
+    if scene.spoil == "malformed":
+        garbled = b"{" + body[:-1] if whole else _garbled(body)  # as long as it was announced
+        if garbled != body:  # a keep-alive has nothing to garble
             scene.spoil = None
-            return {**message, "body": b"{" + body[:-1] if whole else _garbled(body)}  # as long as it was announced
-        case "hang":
-            scene.spoil = "cut"  # whatever ends the silence, nothing comes after it
-            await asyncio.sleep(scene.idle)
-        case "cut" if whole:
-            await send({**message, "body": body[: len(body) // 2], "more_body": True})
+        return {**message, "body": garbled}
+    if scene.spoil == "hang":
+        scene.spoil = "cut"  # whatever ends the silence, nothing comes after it
+        await asyncio.sleep(scene.idle)
+    elif whole:
+        await send({**message, "body": body[: len(body) // 2], "more_body": True})
     raise UpstreamTruncated
 
 

@@ -88,7 +88,7 @@ class Simulator:
 
 
 def plan_answer(request: ChatRequest, model: Model, pacing: Pacing, answer: Draft | None = None) -> Plan:
-    """What the simulator answers, or `answer` as it would give it. Raises RelayError if the request asks for what cannot be."""
+    """What the simulator answers, or `answer` in its manner. Raises RelayError if the request cannot be met."""
     digest = _digest(request, model)
     answer = answer or draft(request, model, Random(digest))
     # A source of its own: the answer must not depend on whether somebody looks at its probabilities.

@@ -121,9 +121,7 @@ def read_playbook(file: Path) -> Playbook:
 def parse_playbook(body: bytes, *, as_json: bool = False) -> Playbook:
     """Raises RulesError with all that is wrong: the line where the file is no TOML, else rule and key."""
     content = _decoded(body, as_json)
-    problems = [
-        f"there is no key '{key[:50]}'; known are allocation, rules" for key in content if key not in _TOP
-    ]
+    problems = [f"there is no key '{key[:50]}'; known are allocation, rules" for key in content if key not in _TOP]
     allocation, rules = content.get("allocation"), content.get("rules", [])
     if allocation is not None and not _is_amount(allocation):
         problems.append("'allocation' has to be a number of neurons from 0")

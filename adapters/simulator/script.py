@@ -226,11 +226,9 @@ def _refused(what: str) -> InvalidRequest:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = loads(text.encode())
+        value: dict[str, Any] = loads(text.encode())
     except NotJson as exc:
         raise _refused(f"it begins like a JSON object and is none ({exc})") from None
-    if not isinstance(value, dict):
-        raise _refused("it begins like a JSON object and is none")
     return value
 
 
@@ -265,4 +263,3 @@ def _value(text: str, at: int, key: str) -> tuple[Any, int]:
         return loads(text[at:end].encode()), end  # stricter: no NaN, and surrogates that come alone are mended
     except (ValueError, RecursionError):
         raise _refused(f"the value of '{key[:_SHOWN]}' is no JSON") from None
-

@@ -93,13 +93,12 @@ class ScriptedChat:
 
     async def _go_wrong(self, trouble: Trouble, call: Call, *, begun: bool) -> None:
         """Raises what the relay's own decoder makes of it."""
-        match trouble:
-            case "hang":
-                await self._director.wait(_NEVER, call, begun=begun)
-            case "malformed":
-                ChatStreamDecoder().feed(b"data: " + _UNREADABLE + b"\n\n")
-            case "cut":
-                raise UpstreamTruncated
+        if trouble == "hang":
+            await self._director.wait(_NEVER, call, begun=begun)
+        elif trouble == "malformed":
+            ChatStreamDecoder().feed(b"data: " + _UNREADABLE + b"\n\n")
+        else:
+            raise UpstreamTruncated
 
 
 class ScriptedTasks:
@@ -120,9 +119,7 @@ class ScriptedTasks:
         async def work(script: Script) -> EmbeddingResult:
             result = await self._embedder.embed(request, call)
             vectors = result.vectors if script.result is None else _given_vectors(script.result)
-            return EmbeddingResult(
-                vectors=vectors, pooling=result.pooling, usage=script.told_usage or result.usage
-            )
+            return EmbeddingResult(vectors=vectors, pooling=result.pooling, usage=script.told_usage or result.usage)
 
         return await self._perform(model, request.texts, call, work)
 

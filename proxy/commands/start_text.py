@@ -108,6 +108,8 @@ def start_text(
     else:
         gateway = f" through AI Gateway {settings.ai_gateway}" if settings.ai_gateway else ""
         lines.append(f"upstream  Cloudflare Workers AI{gateway}; credentials from {settings.credentials_origin}")
+    if settings.script is not None:
+        lines.append(f"script    {settings.script}: the simulator does what its rules say")
     lines.append("try       " + curl_line(url, shown or f"$({printing})"))
     if settings.origins["tokens"] == "environment":
         lines.append("          in a shell that has the same RELAY_TOKENS")
