@@ -37,13 +37,15 @@ class Forwarded(Protocol):
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
     """What endpoints share: the drain that ends them, the pulse of their streams, the size of a body in bytes.
 
-    `problems` is the dialect in which a stream that has begun tells of its failure.
+    `problems` is the dialect in which a stream that has begun tells of its failure; with `cut` its body then breaks
+    off, so that a client sees it which looks for no error in band.
     """
 
     drain: Drain
     keep_alive: KeepAlive
     max_body: int
     problems: Problems = problems
+    cut: bool = False
 
     async def body(self, scope: Scope, receive: Receive, limit: int | None = None) -> bytes:
         """The request's whole body. Raises HTTPException 413 past `limit` bytes, 415, ClientLeft, RelayError."""
@@ -69,7 +71,9 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         headers: Headers = (),
     ) -> None:
         """Send a whole stream. Raises ClientLeft, StreamBroken, or what failed before anything was sent."""
-        answer = EventStreamAnswer(receive, send, encoder, self.keep_alive, problems=self.problems, headers=headers)
+        answer = EventStreamAnswer(
+            receive, send, encoder, self.keep_alive, problems=self.problems, headers=headers, cut=self.cut
+        )
         await answer.run(stream, self.drain)
 
     async def forward(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from io import BytesIO
+from typing import Any
 
 import msgspec
 import pytest
@@ -145,11 +147,17 @@ def test_a_document_can_cause_nothing_outside(event: str) -> None:
 
 
 def test_a_worker_reads_a_job_and_writes_its_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
-    confined: list[int] = []
-    monkeypatch.setattr(worker, "confine", confined.append)
+    done: list[Any] = []
+    monkeypatch.setattr(worker, "confine", done.append)
+    monkeypatch.setattr(sys, "addaudithook", done.append)  # there is no way to take one off again
     sink = BytesIO()
     worker.work(BytesIO(msgspec.json.encode(Job("text", 7)) + b"\na\nb"), sink)
-    assert (msgspec.json.decode(sink.getvalue()), confined) == ({"text": "a\nb"}, [7])
+    assert (msgspec.json.decode(sink.getvalue()), done) == ({"text": "a\nb"}, [7, forbid])
+
+
+def test_a_system_without_limits_is_none_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    worker.confine(1)
 
 
 KINDS_OF: dict[str, tuple[str, str, str | None]] = {

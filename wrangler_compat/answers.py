@@ -149,6 +149,20 @@ async def _tapped(stream: AbstractAsyncContextManager[EventStream], sent: Sent) 
         yield batches(source)
 
 
+def _without_body(receive: Receive) -> Receive:
+    """`receive` of a request whose body has been read: it begins with an empty one."""
+    begun = False
+
+    async def receive_again() -> Message:
+        nonlocal begun
+        if begun:
+            return await receive()
+        begun = True
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return receive_again
+
+
 class Delivery(msgspec.Struct, frozen=True):
     """Sends answers; `wrap` puts a JSON result into the envelope of the entrance, if it has one."""
 
@@ -180,9 +194,10 @@ class Delivery(msgspec.Struct, frozen=True):
                 await self.serving.events(receive, send, encoder, sent.tapped(events), own)
             case Through(upstream):
                 await self.serving.forward(receive, send, upstream, headers)
-            case Handed(app, path, query):
+            case _:
+                path, query = answer.path, answer.query
                 inner = {**scope, "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query}
-                await app(inner, receive, send)
+                await answer.app(inner, _without_body(receive), send)
 
     async def _send_whole(self, done: Json | Binary, send: Send, headers: Iterable[Header]) -> None:
         headers = list(headers)

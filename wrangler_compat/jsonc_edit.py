@@ -44,7 +44,7 @@ class _Container:
 def append_member(text: str, raw: Any, keys: Sequence[str], item: object) -> str:
     """`text` with `item` as the last entry of the list at `keys`, whose missing parts are made.
 
-    `raw` is what `text` holds. Raises KeyError if a part of the way there is neither object nor list.
+    `raw` is what `text` holds, where nothing on the way there is anything but an object, and at the end a list.
     """
     found: Any = raw
     depth = 0
@@ -55,8 +55,6 @@ def append_member(text: str, raw: Any, keys: Sequence[str], item: object) -> str
     for key in reversed(keys[depth + 1 :]):
         value = {key: value}
     container = _containers(text)[tuple(keys[:depth])]
-    if container.is_list is not (depth == len(keys)):
-        raise KeyError(".".join(keys[:depth]))
     return _insert(text, container, keys[depth] if depth < len(keys) else None, value)
 
 

@@ -74,14 +74,15 @@ class Entry:
         )
 
     def added_to(self, text: str, *, toml: bool) -> str:
-        """The text of a configuration with the entry; nothing else in it changes. Raises CannotEdit."""
+        """The text of a configuration, an object, with the entry; nothing else in it changes. Raises CannotEdit."""
         raw = _parsed(text, toml=toml)
         expected = self._expected(raw)
         if any(name == self.binding for name, _ in repeated_names(expected["env"][self.env])):
             raise CannotEdit(f'the environment "{self.env}" already has a binding called "{self.binding}"')
         if toml:
             newline = "\r\n" if "\r\n" in text else "\n"
-            changed = text.rstrip("\r\n") + newline * 2 + self.toml().replace("\n", newline)
+            kept = text.rstrip("\r\n")
+            changed = (kept and kept + newline * 2) + self.toml().replace("\n", newline)
         else:
             changed = append_member(text, raw, self.keys, self.value)
         try:
@@ -122,9 +123,7 @@ def _listed(raw: Any, keys: tuple[str, ...]) -> Iterator[Any]:
 def _parsed(text: str, *, toml: bool) -> Table:
     text = text.removeprefix("\ufeff")
     try:
-        raw: object = tomllib.loads(text) if toml else parse_jsonc(text)
+        raw: Any = tomllib.loads(text) if toml else parse_jsonc(text)
     except (tomllib.TOMLDecodeError, JsoncError) as exc:
         raise CannotEdit(f"it cannot be read ({exc})") from None
-    if not isinstance(raw, dict):
-        raise CannotEdit("it holds no object")
-    return raw
+    return dict(raw)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from starlette.exceptions import HTTPException
 
 from adapters.errors import Fault, RelayError
+from adapters.simulator.script import ScriptedError
 from adapters.wire.json_text import encode
 
 Headers = tuple[tuple[bytes, bytes], ...]
@@ -109,6 +110,8 @@ class Problems:
         self.INTERNAL = Problem(500, 3043, "AiError: Internal server error", {}, headers, dump)
 
     def of_relay_error(self, exc: RelayError) -> Problem:
+        if isinstance(exc, ScriptedError):
+            return self.of_upstream(*_as_scripted(exc))
         code = _code(exc)
         headers = self._headers + _advice(exc)
         if exc.request_id is not None:
@@ -139,6 +142,30 @@ def _code(exc: RelayError) -> int:
     """Cloudflare's own code where it is about inference: one about our credentials is not the caller's business."""
     code = exc.upstream_code
     return code if code is not None and code in STATUS else CODE[exc.fault]
+
+
+# What Cloudflare says outside inference; only a script makes an upstream of ours say it: status, text.
+_ELSEWHERE: Mapping[int, tuple[int, str]] = {
+    1000: (401, "Invalid API Token"),
+    1031: (403, "Authentication error"),
+    2001: (400, "Please configure AI Gateway in the Cloudflare dashboard"),
+    2009: (401, "Unauthorized"),
+    2040: (400, "No such key is stored"),
+    7000: (400, "No route for that URI"),
+    7001: (405, "POST not supported for requested URI."),
+    7003: (404, "Could not route to this path, perhaps your object identifier is invalid?"),
+    9106: (400, "Authentication failed (status: 400)"),
+    9107: (403, "Authentication error"),
+    9109: (403, "Unauthorized to access requested resource"),
+    10000: (401, "Authentication error"),
+}
+
+
+def _as_scripted(exc: ScriptedError) -> tuple[int, int, str]:
+    """Status, code and text of an error that a script asks for: its own, else those that the code comes with."""
+    code = exc.upstream_code or CODE[exc.fault]
+    status, text = _ELSEWHERE.get(code) or (STATUS.get(code, 500), _text(exc, code))
+    return exc.status or status, code, exc.words or text
 
 
 def _text(exc: RelayError, code: int) -> str:

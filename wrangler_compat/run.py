@@ -88,12 +88,23 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Runner:
-    """Runs models. One instance serves all entrances."""
+    """Runs models. One instance serves all entrances.
 
-    def __init__(self, catalogue: Callable[[], Catalogue], backend: Backend, forward_of: ForwardOf) -> None:
+    `check` raises RelayError for a model that shall not be run, before anybody looks at its input: Cloudflare tells
+    of a retired model even if the input is wrong too.
+    """
+
+    def __init__(
+        self,
+        catalogue: Callable[[], Catalogue],
+        backend: Backend,
+        forward_of: ForwardOf,
+        check: Callable[[Model], object] = lambda model: None,
+    ) -> None:
         self._catalogue = catalogue
         self._backend = backend
         self._forward_of = forward_of
+        self._check = check
         self.batches = Batches(self.infer)
 
     def run(self, ask: Ask, call: Call) -> Inferred:
@@ -105,6 +116,7 @@ class Runner:
             return Through(forward("POST", path, ask.query, ask.headers, ask.payload.body, call))
         if model.status == "unknown":
             raise self._no_such_model(ask.model)
+        self._check(model)
         batch = self._batch(model, ask)
         return known(batch) if batch is not None else self.infer(model, ask.payload, call)
 

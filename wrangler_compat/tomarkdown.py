@@ -44,8 +44,8 @@ class ToMarkdown:
 
 
 def _documents(form: FormData) -> Iterable[Document]:
-    """Of `files`, and of `file`, as Cloudflare's own SDK for Node calls it."""
-    for name in ("files", "file"):
+    """Of `files`, of `files[]`, as Cloudflare's own SDK for Node calls it, and of `file`."""
+    for name in ("files", "files[]", "file"):
         for part in form.getlist(name):
             if not isinstance(part, UploadFile):
                 raise InvalidRequest(f"Invalid type for '{name}': expected a file, but got a text.", param=name)

@@ -127,9 +127,8 @@ def within(limit: float, answer: Inferred) -> Inferred:
 
             return Whole(in_time)
         case Stream(encoder, events):
-            return Stream(encoder, _begun_within(limit, events))
-        case Through(upstream):
-            return Through(_begun_within(limit, upstream))
+            return Stream(encoder, _first_event_within(limit, events))
+    return Through(_begun_within(limit, answer.upstream))
 
 
 U = TypeVar("U")
@@ -141,6 +140,24 @@ async def _begun_within(limit: float, source: AbstractAsyncContextManager[U]) ->
         async with _deadline(limit):
             entered = await stack.enter_async_context(source)
         yield entered
+
+
+@asynccontextmanager
+async def _first_event_within(
+    limit: float, source: AbstractAsyncContextManager[EventStream]
+) -> AsyncIterator[EventStream]:
+    async with AsyncExitStack() as stack:
+        async with _deadline(limit):
+            batches = await stack.enter_async_context(source)
+            first = await anext(batches, None)
+        yield _all_of(first, batches)
+
+
+async def _all_of(first: list[ChatEvent] | None, rest: EventStream) -> EventStream:
+    if first is not None:
+        yield first
+    async for batch in rest:
+        yield batch
 
 
 @asynccontextmanager

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CERTIFICATE = """\
 -----BEGIN CERTIFICATE-----
@@ -55,3 +60,22 @@ def write_pair(folder: Path, certificate: str = CERTIFICATE, key: str = KEY) -> 
     (folder / "cert.pem").write_text(certificate)
     (folder / "key.pem").write_text(key)
     return {"ssl_certfile": "cert.pem", "ssl_keyfile": "key.pem"}
+
+
+def self_signed(folder: Path) -> Path:
+    """A new certificate for 127.0.0.1 and localhost with its key, as `cert.pem`; it alone lies beside it as `cert.crt`."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed")
+    path = folder / "cert.pem"
+    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext"
+    names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
+    subprocess.run([openssl, *command.split(), names, "-keyout", path, "-out", path.with_suffix(".crt")], check=True)
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+def server_context(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    return context

@@ -90,11 +90,7 @@ def forbid(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def confine(seconds: int) -> None:
-    """Bound what this process can do and use up, for good.
-
-    Where the system knows no such limits, the clock of its parent is the only one.
-    """
-    sys.addaudithook(forbid)
+    """Bound what this process can use up; without such limits in the system, its parent's clock is the only one."""
     try:
         import resource  # noqa: PLC0415 - not on every system
     except ImportError:
@@ -114,6 +110,7 @@ def work(source: IO[bytes], sink: IO[bytes]) -> None:
     """Convert what `source` holds. Every failure becomes a reason, in words that quote nothing of the document."""
     job = msgspec.json.decode(source.readline(), type=Job)
     confine(job.seconds)
+    sys.addaudithook(forbid)  # for good
     sink.write(msgspec.json.encode(outcome(job, source.read())))
     sink.flush()
 
