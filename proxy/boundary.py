@@ -56,7 +56,7 @@ class ErrorBoundary:
             await _answer(problem, scope, send)
 
     def _problem(self, exc: Exception, scope: Scope, call: Call) -> Refusal:
-        problems: Problems = self._dialects.of_path(_below_root(scope))
+        problems: Problems = self._dialects.of_path(below_root(scope))
         match exc:
             case RelayError():
                 exc.request_id = call.id
@@ -90,7 +90,7 @@ class Preconditions:
         await self.app(scope, receive, send)
 
 
-def _below_root(scope: Scope) -> str:
+def below_root(scope: Scope) -> str:
     """The path below `root_path`, which servers put in front of it."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")

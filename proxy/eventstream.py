@@ -103,6 +103,7 @@ class EventStreamAnswer:
         *,
         problems: Problems,
         headers: Iterable[tuple[bytes, bytes]] = (),
+        cut: bool = False,
     ) -> None:
         self._receive = receive
         self._send = send
@@ -110,6 +111,7 @@ class EventStreamAnswer:
         self._keep_alive = keep_alive
         self._problems = problems
         self._headers = headers
+        self._cut = cut
         self._clock = asyncio.get_running_loop().time
         self._beating = asyncio.Lock()
         self._writing = False
@@ -208,8 +210,11 @@ class EventStreamAnswer:
         self._last_sent = self._clock()
 
     async def _fail(self, failure: Exception) -> None:
-        """Say in band what went wrong, then have the connection closed. Raises StreamBroken."""
+        """Say in band what went wrong, then have the connection closed. Raises StreamBroken.
+
+        With `cut` the body never comes to its proper end either.
+        """
         problems = self._problems
         problem = problems.of_relay_error(failure) if isinstance(failure, RelayError) else problems.INTERNAL
-        await self._write(self._encoder.error(problem.body()), more=False)
+        await self._write(self._encoder.error(problem.body()), more=self._cut)
         raise StreamBroken from failure
