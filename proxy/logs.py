@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from adapters.wire.json_text import dump_text
 from proxy.boundary import StreamBroken
 
+_OF_WEB_SOCKETS = ("Unsupported upgrade request", "No supported WebSocket library")
+_TELLING = frozenset(("query_string", "path", "raw_path"))
+
 TRACE = 5  # below DEBUG: uvicorn's own word for each message that it exchanges with the application
 
 
@@ -30,18 +33,21 @@ def configure(level: str, form: str) -> None:
 
 
 def _expected(record: logging.LogRecord) -> bool:
-    """A stream that was broken on purpose has been logged where it broke."""
+    """A stream that was broken on purpose has been logged where it broke; a web socket is refused by a status."""
+    if record.name == "uvicorn.error" and str(record.msg).startswith(_OF_WEB_SOCKETS):
+        return False
     return not (record.exc_info and record.exc_info[0] is not None and issubclass(record.exc_info[0], StreamBroken))
 
 
 def _without_query(record: logging.LogRecord) -> bool:
-    """uvicorn tells a request's query, in which somebody may have put a token; it hides headers by itself."""
+    """uvicorn tells a request's path and query, in which there may be a token; it hides headers by itself."""
     if record.name == "uvicorn.asgi" and isinstance(record.args, tuple):
-        record.args = tuple(
-            {**value, "query_string": "<...>"} if isinstance(value, dict) and "query_string" in value else value
-            for value in record.args
-        )
+        record.args = tuple(_shown(value) if isinstance(value, dict) else value for value in record.args)
     return True
+
+
+def _shown(scope: dict[str, object]) -> dict[str, object]:
+    return {name: "<...>" if name in _TELLING else value for name, value in scope.items()}
 
 
 class _Text(logging.Formatter):

@@ -10,7 +10,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from adapters.errors import BY_UPSTREAM_CODE, Fault, InvalidRequest, RelayError
-from wrangler_compat.problems import BINDING, BY_PATH, CODE, GATEWAY, REMOTE, REST, STATUS, Problems
+from wrangler_compat.problems import BINDING, BY_PATH, CODE, GATEWAY, LISTS, REMOTE, REST, STATUS, Problems
 
 
 def test_every_fault_has_a_code_with_a_status() -> None:
@@ -212,9 +212,11 @@ PATHS: dict[str, Problems | None] = {
     "/v1/nothing": None,
     "/v1/%/x": None,
     "/healthz": None,
-    "/client/v4": REST,
+    "/client/v4": LISTS,
     "/client/v4x": None,
-    "/client/v4/user": REST,
+    "/client/v4/user": LISTS,
+    "/client/v4/accounts/a/ai/models/search": LISTS,
+    "/client/v4/accounts/a/ai/v1/models": REST,
     "/client/v4/accounts/a/ai/run/@cf/a/b": REST,
     "/client/v4/accounts/a/ai/run/proxy": BINDING,
     "/client/v4/accounts/a/ai/run/proxy/x": REST,

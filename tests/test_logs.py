@@ -200,6 +200,7 @@ async def test_even_uvicorns_own_messages_hold_no_secret(tmp_path: Path, form: s
         async with serving(create_app(settings, settings.tokens)) as relay, calling(relay.url) as client:
             body = asking(PROMPT, model="relay/simulator")
             assert (await client.post(CHAT, json=body, params={"token": KEY})).status_code == 200
+            assert (await client.get(f"/remote-bindings/{KEY}")).status_code == 400
     text = logged.getvalue()
     assert "uvicorn.asgi" in text or "ASGI [" in text
     nothing_secret_in(text)
@@ -212,6 +213,12 @@ def test_what_is_not_broken_on_purpose_is_not_filtered_away() -> None:
 
     assert logs._expected(record(None)) and logs._expected(record(ValueError))
     assert not logs._expected(record(StreamBroken))
+
+
+@pytest.mark.parametrize("text", ["Unsupported upgrade request.", "No supported WebSocket library detected. Please"])
+def test_a_refused_web_socket_is_no_news(text: str) -> None:
+    record = logging.LogRecord("uvicorn.error", logging.WARNING, __file__, 1, text, None, None)
+    assert not logs._expected(record)
 
 
 async def test_the_access_log_is_off_unless_asked_for_and_holds_no_query(tmp_path: Path, logged: io.StringIO) -> None:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -90,16 +91,17 @@ class Problems:
     """One of the dialects of Cloudflare's errors.
 
     `missing` and `refused` are status, code and text for a caller without a token and one with a wrong one;
-    `headers` go with every error.
+    `headers` go with every error, `result` with those of a request that was understood.
     """
 
-    __slots__ = ("INTERNAL", "_dump", "_headers", "_missing", "_refused")
+    __slots__ = ("INTERNAL", "_dump", "_headers", "_missing", "_refused", "_result")
 
     def __init__(
         self,
         dump: Callable[[Problem], bytes],
         *,
         headers: Headers = (),
+        result: Mapping[str, Any] | None = MappingProxyType({}),
         missing: tuple[int, int, str] = (400, 9106, "Authentication failed (status: 400). {message}"),
         refused: tuple[int, int, str] = (401, 10000, "Authentication error"),
     ) -> None:
@@ -107,7 +109,8 @@ class Problems:
         self._headers = headers
         self._missing = missing
         self._refused = refused
-        self.INTERNAL = Problem(500, 3043, "AiError: Internal server error", {}, headers, dump)
+        self._result = None if result is None else dict(result)
+        self.INTERNAL = Problem(500, 3043, "AiError: Internal server error", self._result, headers, dump)
 
     def of_relay_error(self, exc: RelayError) -> Problem:
         if isinstance(exc, ScriptedError):
@@ -117,11 +120,11 @@ class Problems:
         if exc.request_id is not None:
             headers += ((b"cf-ai-req-id", exc.request_id.encode()),)
         status = 508 if exc.fault is Fault.LOOP else STATUS[code]
-        return Problem(status, code, _text(exc, code), {}, headers, self._dump)
+        return Problem(status, code, _text(exc, code), self._result, headers, self._dump)
 
     def of_upstream(self, status: int, code: int, message: str) -> Problem:
         """For an error that Cloudflare itself told, in other words."""
-        return Problem(status, code, message, {}, self._headers, self._dump)
+        return Problem(status, code, message, self._result, self._headers, self._dump)
 
     def of_refused_caller(self, missing: bool, message: str) -> Problem:
         """For a caller without a token (`missing`) or with one that is not ours."""
@@ -134,7 +137,7 @@ class Problems:
         usual = exc.detail == HTTPStatus(exc.status_code).phrase
         message = text.format(method=method, path=shown) if usual else exc.detail
         headers = tuple((k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (exc.headers or {}).items())
-        result: dict[str, Any] | None = {} if code in STATUS else None
+        result = self._result if code in STATUS else None
         return Problem(exc.status_code, code, message, result, self._headers + headers, self._dump)
 
 
@@ -219,6 +222,8 @@ def _dump_gateway(problem: Problem) -> bytes:
 
 
 REST = Problems(_dump_envelope)
+LISTS = Problems(_dump_envelope, result=None)
+"""As REST, for what is no inference: its failures have no result at all."""
 BINDING = Problems(_dump_both)
 REMOTE = Problems(_dump_both, headers=((b"mf-forwarded-response", b"true"),))
 """As BINDING, for Miniflare: it looks no further for a page of Cloudflare Access in a 403."""
@@ -228,6 +233,7 @@ GATEWAY = Problems(
     refused=(401, _UNAUTHORIZED, "Unauthorized"),
 )
 
+_INFERENCE = re.compile(r"/client/v4/accounts/[^/]+/ai/(?:run|v1)(?:/.*)?", re.S)
 _PROXY = re.compile(r"/client/v4/accounts/[^/]+/ai/run/proxy")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _GATEWAY_PATH = re.compile(r"/v1/([A-Za-z0-9_-]+)/[A-Za-z0-9_-]+(?:/.*)?", re.S)
@@ -252,6 +258,11 @@ def speaks_v4(path: str) -> bool:
     return path == "/client/v4" or path.startswith("/client/v4/")
 
 
+def speaks_inference(path: str) -> bool:
+    """Whether it is a part of the API in which a model is asked."""
+    return _INFERENCE.fullmatch(path) is not None
+
+
 def speaks_gateway(path: str) -> bool:
     """Whether it is one of AI Gateway's: `/v1/{account}/{gateway}` and what is below it."""
     match = _GATEWAY_PATH.fullmatch(path)
@@ -266,6 +277,7 @@ def is_account(segment: str) -> bool:
 BY_PATH: tuple[tuple[Callable[[str], bool], Problems], ...] = (
     (speaks_binding, BINDING),
     (speaks_remote, REMOTE),
-    (speaks_v4, REST),
+    (speaks_inference, REST),
+    (speaks_v4, LISTS),
     (speaks_gateway, GATEWAY),
 )
