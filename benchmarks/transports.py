@@ -1,7 +1,8 @@
 """What one upstream call costs through each HTTP engine: `python -m benchmarks.transports`.
 
 The choice in `adapters/transport.py` rests on this table. Only the client's side is counted, with the CPU clock of this
-process; the engines get the same prebuilt requests.
+process; the engines get the same prebuilt requests. The last row is what the kernel and uvloop take by themselves: the
+same bytes through a protocol that looks for their end alone.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from importlib import import_module
+from typing import cast
 
 import httpx
 import uvloop
@@ -22,6 +25,8 @@ from benchmarks.processes import started_upstream
 CALLS = 4000
 STREAMS = 50
 CHUNKS = 200
+CALL = b'{"prompt":"Hello, how are you today?"}'
+STREAM = b'{"stream":true,"prompt":"chunks=%d interval=20"}' % CHUNKS
 
 
 def engines() -> dict[str, Callable[[], httpx.AsyncBaseTransport]]:
@@ -61,21 +66,65 @@ class Caller:
         return httpx.Request("POST", self._url, headers=headers, stream=httpx.ByteStream(body), extensions=extensions)
 
     async def call(self) -> None:
-        response = await self._transport.handle_async_request(self._request(b'{"prompt":"Hello, how are you today?"}'))
+        response = await self._transport.handle_async_request(self._request(CALL))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         pieces = [piece async for piece in response.stream]
         await response.stream.aclose()
         assert b"quick brown" in b"".join(pieces)
 
     async def stream(self) -> None:
-        body = b'{"stream":true,"prompt":"chunks=%d interval=20"}' % CHUNKS
-        response = await self._transport.handle_async_request(self._request(body))
+        response = await self._transport.handle_async_request(self._request(STREAM))
         assert isinstance(response.stream, httpx.AsyncByteStream)
         frames = 0
         async for piece in response.stream:
             frames += piece.count(b"data: ")
         await response.stream.aclose()
         assert frames == CHUNKS + 2
+
+
+class Bare(asyncio.Protocol):
+    """Connections that write prepared bytes and wait for an answer's last ones."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._ends: asyncio.Future[None] | None = None
+        self._end = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        if data.endswith(self._end) and self._ends is not None:
+            self._ends.set_result(None)
+
+    async def ask(self, body: bytes, end: bytes) -> None:
+        assert self._transport is not None
+        self._end, self._ends = end, asyncio.get_running_loop().create_future()
+        head = b"POST /ai/run/x HTTP/1.1\r\nhost: bench\r\ncontent-length: %d\r\n\r\n"
+        self._transport.write(head % len(body) + body)
+        await self._ends
+
+    def close(self) -> None:
+        assert self._transport is not None
+        self._transport.abort()
+
+
+async def _floor(port: int) -> list[float]:
+    """`_measure`'s figures with nothing in between."""
+    loop = asyncio.get_running_loop()
+    peers = [(await loop.create_connection(Bare, "127.0.0.1", port))[1] for _ in range(STREAMS)]
+    free = list(peers)
+
+    async def ask(body: bytes, end: bytes) -> None:
+        peer = free.pop()
+        await peer.ask(body, end)
+        free.append(peer)
+
+    figures = [await _cost(partial(ask, CALL, b"}"), CALLS, concurrency) for concurrency in (1, 32)]
+    streamed = await _cost(partial(ask, STREAM, b"\r\n0\r\n\r\n"), STREAMS, STREAMS)
+    for peer in peers:
+        peer.close()
+    return [*figures, streamed / CHUNKS]
 
 
 async def _cost(work: Callable[[], Awaitable[None]], times: int, concurrency: int) -> float:
@@ -102,12 +151,16 @@ async def _measure(transport: httpx.AsyncBaseTransport, port: int) -> list[float
     return [alone, together, streamed / CHUNKS]
 
 
+def _short(figure: float) -> str:
+    return f"{figure:.1f}" if figure < 20 else f"{figure:.0f}"
+
+
 def main() -> None:
     table = Table("engine", "call, 1 at a time", "call, 32 at once", f"chunk, {STREAMS} streams", title="CPU µs")
     with started_upstream() as port:
         for name, engine in engines().items():
-            figures = uvloop.run(_measure(engine(), port))
-            table.add_row(name, *(f"{figure:.0f}" for figure in figures))
+            table.add_row(name, *map(_short, uvloop.run(_measure(engine(), port))))
+        table.add_row("sockets alone", *map(_short, uvloop.run(_floor(port))))
     Console().print(table)
 
 

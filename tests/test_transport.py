@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import shutil
-import socket
-import ssl
-import struct
-import subprocess
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -20,15 +14,22 @@ import pytest
 
 from adapters import transport as engine
 from adapters.transport import open_transport
+from tests.support.certificates import self_signed, server_context
+from tests.support.scripted import (
+    CHUNKED,
+    OK,
+    PATIENCE,
+    Peer,
+    answer_of,
+    pieces,
+    post,
+    request_on,
+    reset,
+    scripted,
+    serving,
+)
 
 pytestmark = pytest.mark.anyio
-
-Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-PATIENCE = 5.0
-"""Seconds after which a test that waits for its peer has failed."""
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["asyncio", "uvloop"])
@@ -49,87 +50,6 @@ async def transport() -> AsyncIterator[httpx.AsyncBaseTransport]:
     with anyio.fail_after(2 * PATIENCE):
         async with open_transport(connect_timeout=PATIENCE) as transport:
             yield transport
-
-
-class Peer:
-    """What a scripted server has seen."""
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.requests: list[bytes] = []
-        self.left = asyncio.Event()
-
-
-@asynccontextmanager
-async def serving(handle: Handle, context: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """A server whose every connection is `handle`d; gives its address."""
-
-    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await handle(reader, writer)
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(closing, "127.0.0.1", 0, ssl=context)
-    scheme = "http" if context is None else "https"
-    try:
-        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-
-
-async def request_on(reader: asyncio.StreamReader) -> bytes:
-    """The next request as it came; `b""` when the client has left."""
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        return head + await reader.readexactly(int(length or b"0"))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return b""
-
-
-def scripted(peer: Peer, *connections: list[bytes | str]) -> Handle:
-    """Answer the n-th request of the m-th connection with `connections[m][n]`, then close.
-
-    Bytes are written; `close`, `reset` and `hold` (until the client leaves) are done after the request was read.
-    """
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer.connections += 1
-        for answer in connections[peer.connections - 1]:
-            peer.requests.append(await request_on(reader))
-            if isinstance(answer, bytes):
-                writer.write(answer)
-            elif answer == "reset":
-                reset(writer)
-            elif answer == "hold":
-                await request_on(reader)
-                peer.left.set()
-
-    return handle
-
-
-def reset(writer: asyncio.StreamWriter) -> None:
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
-
-
-def post(url: str, body: bytes = b"{}", **timeout: float | None) -> httpx.Request:
-    return httpx.Request("POST", url, content=body, extensions={"timeout": timeout})
-
-
-async def pieces(response: httpx.Response) -> list[bytes]:
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    return [piece async for piece in response.stream]
-
-
-async def answer_of(transport: httpx.AsyncBaseTransport, request: httpx.Request) -> bytes:
-    response = await transport.handle_async_request(request)
-    try:
-        return b"".join(await pieces(response))
-    finally:
-        await response.aclose()
 
 
 # What is sent
@@ -534,27 +454,13 @@ async def test_certificates_that_are_not_there_are_a_connect_error(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1, its key in the same file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed")
-    path = tmp_path_factory.mktemp("tls") / "cert.pem"
-    command = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=test -addext subjectAltName=IP:127.0.0.1"
-    subprocess.run([openssl, *command.split(), "-keyout", path, "-out", path.with_suffix(".crt")], check=True)
-    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
-    return path
+    return self_signed(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture
 def trusted_certificate(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_suffix(".crt")))
     return certificate
-
-
-def server_context(certificate: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    return context
 
 
 async def test_a_certificate_named_by_the_environment_is_trusted(

@@ -63,7 +63,7 @@ def write_pair(folder: Path, certificate: str = CERTIFICATE, key: str = KEY) -> 
 
 
 def self_signed(folder: Path) -> Path:
-    """A new certificate for 127.0.0.1 and localhost with its key, as `cert.pem`; it alone lies beside it as `cert.crt`."""
+    """A new certificate for 127.0.0.1 and localhost, with its key: `cert.pem`. Without it: `cert.crt` beside it."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("openssl is not installed")

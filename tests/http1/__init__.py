@@ -1,0 +1,1 @@
+"""Tests of `adapters.http1`, file for file."""
