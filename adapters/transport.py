@@ -29,27 +29,32 @@ _RACE = 1.0
 Limits = Mapping[str, float | None]
 
 
-def open_transport(*, connect_timeout: float, max_connections: int = 1000) -> httpx.AsyncBaseTransport:
+def open_transport(
+    *, connect_timeout: float, max_connections: int = 1000, direct: bool = False, uds: str | None = None
+) -> httpx.AsyncBaseTransport:
     """A pool of keep-alive connections, opened by its first request and closed by `aclose()`.
 
     It honours HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR as they are when a host is
-    first called. `request.extensions["timeout"]` may hold, in seconds: `connect` (a free connection, the name, TCP and
-    TLS together; `connect_timeout` without it), `write` (the request's body), `read` (the response's headers) and
-    `idle` (each gap in the response's body; `read` without it). `None` or absent: no limit. The response's extension
-    `set_idle` changes `idle` for the gaps to come. A response has to be closed; closing it before its end cuts the
-    connection.
+    first called; a `direct` one asks no proxy, for what listens on this machine, and with `uds` every connection is to
+    that Unix socket, whatever host the address names. `request.extensions["timeout"]` may hold, in seconds: `connect`
+    (a free connection, the name, TCP and TLS together; `connect_timeout` without it), `write` (the request's body),
+    `read` (the response's headers) and `idle` (each gap in the response's body; `read` without it). `None` or absent:
+    no limit. The response's extension `set_idle` changes `idle` for the gaps to come. A response has to be closed;
+    closing it before its end cuts the connection.
 
     Raises httpx's exceptions: ConnectTimeout, PoolTimeout (all `max_connections` are in use), WriteTimeout,
     ReadTimeout, ConnectError, ProxyError, ReadError (cut off), RemoteProtocolError (malformed or incomplete),
     UnsupportedProtocol and LocalProtocolError. Their texts hold host names, never a path, a header or a part of a body.
     """
-    return _Transport(connect_timeout, max_connections)
+    return _Transport(connect_timeout, max_connections, direct or uds is not None, uds)
 
 
 class _Transport(httpx.AsyncBaseTransport):
-    def __init__(self, connect_timeout: float, max_connections: int) -> None:
+    def __init__(self, connect_timeout: float, max_connections: int, direct: bool, uds: str | None) -> None:
         self._connect_timeout = connect_timeout
         self._max_connections = max_connections
+        self._direct = direct
+        self._uds = uds
         self._pool: Pool | None = None
         self._routes: dict[tuple[str, str, int | None], Route] = {}
 
@@ -97,7 +102,7 @@ class _Transport(httpx.AsyncBaseTransport):
     async def _connection(self, route: Route, limits: Limits) -> Connection:
         pool = self._pool
         if pool is None:
-            pool = self._pool = Pool(Dialer().dial, self._max_connections, _KEEPALIVE)
+            pool = self._pool = Pool(Dialer(self._uds).dial, self._max_connections, _KEEPALIVE)
         return pool.kept(route) or await pool.connect(route, limits.get("connect", self._connect_timeout))
 
     def _route(self, url: httpx.URL) -> Route:
@@ -105,5 +110,5 @@ class _Transport(httpx.AsyncBaseTransport):
         origin = (url.scheme, url.host, url.port)
         route = self._routes.get(origin)
         if route is None:
-            route = self._routes[origin] = route_to(url)
+            route = self._routes[origin] = route_to(url, direct=self._direct)
         return route

@@ -474,3 +474,37 @@ async def test_an_unknown_certificate_is_refused(transport: httpx.AsyncBaseTrans
     async with serving(scripted(Peer(), [OK]), server_context(certificate)) as base:
         with pytest.raises(httpx.ConnectError, match="certificate"):
             await answer_of(transport, post(base))
+
+
+# On this machine
+
+
+async def test_a_unix_socket_is_reached_whatever_host_is_named(tmp_path: Path) -> None:
+    peer = Peer()
+    path = tmp_path / "engine.sock"
+    handle = scripted(peer, [OK, OK])
+
+    async def closing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await handle(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(closing, path)
+    async with open_transport(connect_timeout=PATIENCE, uds=str(path)) as transport:
+        for _ in range(2):
+            assert await answer_of(transport, post("http://localhost/v1/chat")) == b"ok"
+    server.close()
+    await server.wait_closed()
+    assert [request.partition(b"\r\n")[0] for request in peer.requests] == [b"POST /v1/chat HTTP/1.1"] * 2
+
+
+async def test_a_unix_socket_that_is_not_there_is_a_connect_error(tmp_path: Path) -> None:
+    async with open_transport(connect_timeout=PATIENCE, uds=str(tmp_path / "none.sock")) as transport:
+        with pytest.raises(httpx.ConnectError, match="localhost"):
+            await answer_of(transport, post("http://localhost/"))
+
+
+async def test_a_direct_call_asks_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer()
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    async with serving(scripted(peer, [OK])) as base, open_transport(connect_timeout=PATIENCE, direct=True) as direct:
+        assert await answer_of(direct, post(base)) == b"ok"

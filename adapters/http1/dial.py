@@ -15,15 +15,19 @@ from contextlib import contextmanager
 import httpx
 
 from adapters.http1.connection import Connection, Keeper
-from adapters.http1.race import connected_socket
+from adapters.http1.race import connected_socket, connected_unix_socket
 from adapters.http1.route import Route
 from adapters.http1.tunnel import Tunnel
 
 
 class Dialer:
-    """Opens connections; reads the trusted certificates once, when the first of them needs TLS."""
+    """Opens connections; reads the trusted certificates once, when the first of them needs TLS.
 
-    def __init__(self) -> None:
+    With `uds` every connection without a proxy is to that Unix socket.
+    """
+
+    def __init__(self, uds: str | None = None) -> None:
+        self._uds = uds
         self._context: ssl.SSLContext | None = None
 
     async def dial(self, route: Route, keeper: Keeper) -> Connection:
@@ -45,11 +49,15 @@ class Dialer:
 
     async def _open(self, protocol: asyncio.Protocol, host: str, port: int, *, secure: bool) -> None:
         context = self._trusted() if secure else None
-        sock = await connected_socket(host, port)
-        # From here on the loop owns the socket, and closes it if this fails or is cancelled.
-        await asyncio.get_running_loop().create_connection(
-            lambda: protocol, sock=sock, ssl=context, server_hostname=host if secure else None
-        )
+        loop = asyncio.get_running_loop()
+        name = host if secure else None
+        # From the second step on the loop owns the socket, and closes it if this fails or is cancelled.
+        if self._uds is None:
+            sock = await connected_socket(host, port)
+            await loop.create_connection(lambda: protocol, sock=sock, ssl=context, server_hostname=name)
+        else:
+            sock = await connected_unix_socket(self._uds)
+            await loop.create_unix_connection(lambda: protocol, sock=sock, ssl=context, server_hostname=name)
 
     async def _through(self, tunnel: Tunnel, connection: Connection, route: Route) -> None:
         """TLS with the host itself, inside what the proxy passes on blindly."""

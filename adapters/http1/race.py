@@ -24,6 +24,11 @@ async def connected_socket(host: str, port: int) -> socket.socket:
     return await first_connected([(family, proto, address) for family, _, proto, _, address in found])
 
 
+async def connected_unix_socket(path: str) -> socket.socket:
+    """Raises OSError. Not by the loop's own `create_unix_connection`: uvloop's leaks a handle where that fails."""
+    return await _connected((socket.AF_UNIX, 0, path))
+
+
 async def first_connected(addresses: Sequence[Address]) -> socket.socket:
     """One of them at least. Raises OSError: why the first to fail did so, if all do."""
     if len(addresses) == 1:
@@ -43,7 +48,8 @@ async def _connected(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM, proto)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         await asyncio.get_running_loop().sock_connect(sock, target)
     except BaseException:
         sock.close()

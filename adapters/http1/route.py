@@ -41,11 +41,13 @@ class Route:
         self.proxy_header = proxy.header if proxy is not None and forwarded else b""
 
 
-def route_to(url: httpx.URL) -> Route:
-    """Raises UnsupportedProtocol for an address that is none of HTTP's, and ProxyError for an unusable proxy."""
+def route_to(url: httpx.URL, *, direct: bool = False) -> Route:
+    """The way to the host of an address; a `direct` one through no proxy.
+
+    Raises UnsupportedProtocol for an address that is none of HTTP's, and ProxyError for an unusable proxy."""
     if url.scheme not in _PORTS or not url.host:
         raise httpx.UnsupportedProtocol(f"Not an HTTP address: {url.scheme}://{url.host}")
-    return Route(url, _proxy_from_environment(url))
+    return Route(url, None if direct else _proxy_from_environment(url))
 
 
 def _proxy_from_environment(url: httpx.URL) -> Proxy | None:
