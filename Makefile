@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything happens in .venv; PYTHON=... names the interpreter to make it from.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test lint bench lock clean
+.PHONY: help install serve test test-clients lint bench lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -8,10 +8,11 @@ pip := $(python) -m pip install --quiet --disable-pip-version-check --no-input
 # Present while an installation is under way: found at the start, it means that the last one was cut short.
 incomplete := .venv/.incomplete
 node_modules := tests/node/node_modules
+clients := tests/clients/node_modules
 NPM ?= npm
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/.relay ## make .venv with the locked dependencies and the `relay` command
 	@:
@@ -22,6 +23,10 @@ serve: install ## start the relay (ARGS="--port 9000")
 test: lint $(node_modules)/.installed ## lint, types, and the tests with branch coverage (ARGS="-k stream --no-cov")
 	@echo "==> tests"
 	@$(python) -m pytest $(ARGS) --cov
+
+test-clients: .venv/.dev $(clients)/.installed ## Cloudflare's own clients against a live relay (ARGS="-k Vite")
+	@echo "==> Cloudflare's clients"
+	@$(python) -m pytest tests/clients $(ARGS)
 
 lint: .venv/.dev ## style, imports, formatting and types
 	@echo "==> lint"
@@ -37,7 +42,7 @@ lock: .venv/.dev ## write requirements/*.txt anew (ARGS="--upgrade")
 	@requirements/lock $(ARGS)
 
 clean: ## remove .venv and everything that tests and tools leave behind
-	@rm -rf .venv $(node_modules) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv $(node_modules) $(clients) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
 	@find adapters auth proxy wrangler_compat tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call prepare,NAMES): install these requirements files and the relay itself, from the lock alone.
@@ -78,13 +83,13 @@ comma := ,
 	@touch $@ .venv/.relay
 
 # npm only installs the Node clients: a Node that is new enough for them is among their packages.
-$(node_modules)/.installed: tests/node/package.json tests/node/package-lock.json tests/node/.npmrc
+tests/%/node_modules/.installed: tests/%/package.json tests/%/package-lock.json tests/%/.npmrc
 	@if [ -z "$(NPM)" ] || ! command -v $(NPM) >/dev/null; then \
-		echo "NOTE: without npm the tests of the Node clients are SKIPPED."; \
+		echo "NOTE: without npm the tests of the clients in tests/$* are SKIPPED."; \
 	else \
-		echo "Installing the locked Node clients into $(node_modules) ..."; \
-		if ! $(NPM) ci --prefix tests/node --ignore-scripts --loglevel=error >/dev/null; then \
-			echo "The Node clients cannot be installed. To test without them: make test NPM=" >&2; \
+		echo "Installing the locked clients into tests/$*/node_modules ..."; \
+		if ! $(NPM) ci --prefix tests/$* --ignore-scripts --loglevel=error >/dev/null; then \
+			echo "The clients of tests/$* cannot be installed. To test without them: make $(or $(MAKECMDGOALS),test) NPM=" >&2; \
 			exit 1; \
 		fi; \
 		touch $@; \

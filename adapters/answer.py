@@ -46,6 +46,8 @@ class AnswerRules:
         self._calls = 0
         self._characters = 0
         self._finish: Finish | None = None
+        self.usage: Usage | None = None
+        """What the answer has used, once it is whole."""
         # Most requests need nothing but the count, and their batches pass untouched.
         self._plain = self._stop is None and self._leak is None and not self._one_call
 
@@ -80,7 +82,7 @@ class AnswerRules:
             if not self.cut:
                 raise UpstreamTruncated
             finish = Finish()
-        usage = finish.usage or self._estimate()
+        usage = self.usage = finish.usage or self._estimate()
         return [*out, Finish(self._reason(finish.reason, usage), usage)]
 
     def _apply(self, delta: Delta) -> list[ChatEvent]:

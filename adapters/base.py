@@ -15,6 +15,7 @@ from adapters.canonical import (
     EmbeddingRequest,
     EmbeddingResult,
     NativeResult,
+    Usage,
 )
 from adapters.catalogue import Model
 from adapters.errors import InvalidRequest, RelayError
@@ -36,16 +37,22 @@ class Call:
         "affinity",
         "changes",
         "committed",
+        "completion_tokens",
         "deadline",
+        "first_event_at",
         "handovers",
         "id",
+        "model",
         "native",
+        "outcome",
+        "prompt_tokens",
         "refusal",
         "replaced",
         "scene",
         "script",
         "stream_mode",
         "strict",
+        "tenant",
         "upstream",
         "upstream_seconds",
         "upstream_since",
@@ -56,6 +63,8 @@ class Call:
         self.deadline = deadline
         self.strict = strict
         self.affinity: str | None = None
+        self.tenant: str | None = None
+        """Who asks, by a label that is no secret."""
         self.stream_mode: str | None = None
         self.refusal: RelayError | None = None
         """What is wrong with the request before anybody has read its body."""
@@ -76,6 +85,14 @@ class Call:
         self.upstream_seconds = 0.0
         self.upstream_since: float | None = None
         """When the attempt under way began; on the clock of `deadline`."""
+        self.model: str | None = None
+        """The id of the model that was asked for, once it is known."""
+        self.first_event_at: float | None = None
+        """When the first event of a streamed answer was there; on the clock of `deadline`."""
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.outcome: str | None = None
+        """The code of what went wrong; `None` while nothing has."""
 
     def accept(self, upstream: str, changes: Sequence[Change]) -> None:
         """Note who is about to answer and what had to be changed for it.
@@ -94,6 +111,12 @@ class Call:
                 param=listed[0].field,
                 code="unsupported_parameter" if listed[0].kind != "clamped" else "invalid_value",
             )
+
+    def count(self, usage: Usage | None) -> None:
+        """Note what a whole answer has used."""
+        if usage is not None:
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
 
     def remaining(self) -> float:
         """Seconds left for this request."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -23,6 +24,8 @@ from adapters.cloudflare_calls import Account, CloudflareCalls, Timeouts
 from adapters.cloudflare_embeddings import CloudflareEmbedder
 from adapters.cloudflare_native import CloudflareNative
 from adapters.errors import RelayError
+from adapters.local.control import EngineClient
+from adapters.local.folders import control_socket
 from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
 from adapters.simulator.director import Director
 from adapters.simulator.offer import current
@@ -42,6 +45,8 @@ from proxy.dialects import Dialects
 from proxy.dispatch import Dispatcher, Shelf
 from proxy.drain import Drain
 from proxy.embeddings import EmbeddingsEndpoint
+from proxy.engine_models import engine_models
+from proxy.engines import Engines, served_by
 from proxy.eventstream import KeepAlive
 from proxy.handover import Retries
 from proxy.health import Health, Readiness
@@ -67,7 +72,10 @@ from wrangler_compat.seams import Forward
 
 log = logging.getLogger("relay")
 
+T = TypeVar("T")
+
 VERSION = version("workers-ai-relay")
+USER_AGENT = f"workers-ai-relay/{VERSION}"
 PUBLIC = ("/healthz", "/readyz")
 KEYED = ("/remote-bindings/",)
 """Below these a token is the first segment of the path: the clients of these routes can send no header."""
@@ -109,13 +117,21 @@ def create_app(
     drain = drain or Drain()
     transport = transport or open_transport(connect_timeout=settings.connect_timeout)
     shelf = Shelf(_offered(load_snapshot(), settings))
+    leases = EngineClient(control_socket(settings.state_dir))
+    engines = _engines(settings, transport, leases, hop)
     backends = Backends(
-        _upstreams(settings, transport, shelf, hop), settings.upstream, {SIMULATOR_MODEL.id: [Candidate("simulator")]}
+        _upstreams(settings, transport, shelf, hop) | engines.upstreams(),
+        settings.upstream,
+        {
+            SIMULATOR_MODEL.id: [Candidate("simulator")],
+            **served_by(settings.engines, load_snapshot(), default=settings.upstream, prefer=settings.prefer),
+        },
+        _by_id(settings.model_rules, shelf.catalogue),
     )
     backend = Dispatcher(
         shelf,
         backends,
-        Modes(settings.stream, _by_id(settings, shelf.catalogue)),
+        Modes(settings.stream, _by_id(settings.model_streams, shelf.catalogue)),
         retries=retries or Retries(settings.retries),
         max_tokens=settings.max_tokens,
     )
@@ -134,6 +150,8 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(transport.aclose)
+            stack.push_async_callback(engines.aclose)
+            await stack.enter_async_context(leases)
             _read_stored(shelf, settings)
             _check_aliases(shelf, settings)
             if settings.upstream == "cloudflare":
@@ -204,18 +222,30 @@ def _upstreams(settings: Settings, transport: httpx.AsyncBaseTransport, shelf: S
             gateway=settings.ai_gateway,
             gateway_token=settings.ai_gateway_token,
         )
-        timeouts = Timeouts(
-            connect=settings.connect_timeout, first_byte=settings.first_byte_timeout, idle=settings.idle_timeout
-        )
-        calls = CloudflareCalls(
-            transport, account, timeouts=timeouts, hop=hop, user_agent=f"workers-ai-relay/{VERSION}"
-        )
+        calls = CloudflareCalls(transport, account, timeouts=_timeouts(settings), hop=hop, user_agent=USER_AGENT)
         upstreams["cloudflare"] = Upstream(
             chat=Cloudflare(calls, model_of=shelf.model),
             embedder=CloudflareEmbedder(calls, model_of=shelf.model),
             native=CloudflareNative(calls),
         )
     return upstreams
+
+
+def _timeouts(settings: Settings) -> Timeouts:
+    return Timeouts(
+        connect=settings.connect_timeout, first_byte=settings.first_byte_timeout, idle=settings.idle_timeout
+    )
+
+
+def _engines(settings: Settings, transport: httpx.AsyncBaseTransport, leases: EngineClient, hop: str) -> Engines:
+    return Engines(
+        settings.engines,
+        transport=transport,
+        leases=leases,
+        timeouts=_timeouts(settings),
+        hop=hop,
+        user_agent=USER_AGENT,
+    )
 
 
 def _simulator(settings: Settings, shelf: Shelf) -> Upstream:
@@ -242,12 +272,13 @@ def _emulator(settings: Settings, shelf: Shelf, backend: Dispatcher, backends: B
         return native.forward if native else None
 
     def check(model: Model) -> None:
-        if settings.upstream == "simulator" and not settings.allow_retired:
+        simulated = all(route.name == "simulator" for route in backends.routes(model))
+        if simulated and not settings.allow_retired:
             current(model, shelf.catalogue)
 
     runner = Runner(catalogue, backend, forward_of, check)
     native = backends.native()
-    serving = msgspec.structs.replace(serving, problems=cloudflare_problems.REST)
+    serving = msgspec.structs.replace(serving, problems=cloudflare_problems.REST, cut=True)
     return Emulator(
         runner=runner,
         serving=serving,
@@ -269,7 +300,8 @@ def _access(settings: Settings, transport: httpx.AsyncBaseTransport) -> Access:
 def _offered(catalogue: Catalogue, settings: Settings) -> Catalogue:
     """The catalogue with what is ours in it."""
     aliases = {openai_chat.OLD_FORM_MODEL: DEFAULT_MODEL, **settings.aliases}
-    return catalogue.with_models([SIMULATOR_MODEL]).with_aliases(aliases)
+    own = [SIMULATOR_MODEL, *engine_models(settings.engines, catalogue)]
+    return catalogue.with_models(own).with_aliases(aliases)
 
 
 def _read_stored(shelf: Shelf, settings: Settings) -> None:
@@ -287,14 +319,14 @@ def _check_aliases(shelf: Shelf, settings: Settings) -> None:
             log.warning("an alias leads nowhere: %s", exc.message)
 
 
-def _by_id(settings: Settings, catalogue: Catalogue) -> dict[str, str]:
-    """The operator's stream modes by model id, whatever names the settings used."""
-    modes, problems = {}, []
-    for name, mode in settings.model_streams.items():
+def _by_id(wishes: Mapping[str, T], catalogue: Catalogue) -> dict[str, T]:
+    """What the operator wishes for models, by their ids, whatever names the settings used. Raises SettingsError."""
+    found, problems = {}, []
+    for name, wish in wishes.items():
         try:
-            modes[catalogue.resolve(name).id] = mode
+            found[catalogue.resolve(name).id] = wish
         except RelayError as exc:
             problems.append(f'[models."{name}"]: {exc.message}')
     if problems:
         raise SettingsError(tuple(problems))
-    return modes
+    return found

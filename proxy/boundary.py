@@ -44,6 +44,7 @@ class ErrorBoundary:
                 raise call.refusal  # our own call: the token that it bears is the upstream's
             await self.app(scope, receive, send)
         except ClientLeft:
+            call.outcome = "client_left"
             log.debug("client left, request %s", call.id)
         except StreamBroken as exc:
             if isinstance(exc.__cause__, Exception):
@@ -59,6 +60,7 @@ class ErrorBoundary:
         problems: Problems = self._dialects.of_path(below_root(scope))
         match exc:
             case RelayError():
+                call.outcome = exc.fault.value.code
                 exc.request_id = call.id
                 log_fault(exc, call)
                 return problems.of_relay_error(exc)
@@ -68,6 +70,7 @@ class ErrorBoundary:
                 return problems.of_http_exception(exc, scope["method"], scope["path"])
         # The frames say where; the exception's own text might repeat what a caller wrote.
         frames = "".join(traceback.format_tb(exc.__traceback__))
+        call.outcome = "internal_error"
         log.error("bug: %s in request %s\n%s", type(exc).__name__, call.id, frames)
         return problems.INTERNAL
 
@@ -84,6 +87,8 @@ class Preconditions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             call: Call = scope["state"]["call"]
+            if (principal := scope["state"].get("principal")) is not None:
+                call.tenant = principal.id
             if call.refusal is not None:
                 raise call.refusal
             _check_escapes(scope.get("raw_path", b""))

@@ -68,6 +68,10 @@ class Dispatcher:
         self._handover = Handover(retries or Retries())
         self._max_tokens = max_tokens
 
+    def count_open_breakers(self) -> dict[str, int]:
+        """By upstream: how many models are not asked for there at present."""
+        return self._handover.count_open_breakers()
+
     async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
         """A whole answer, of `request.n` choices. Raises RelayError."""
         request, model, ways = self._prepare(request, call)
@@ -96,11 +100,13 @@ class Dispatcher:
                 return await stack.enter_async_context(self._modes.stream_chat(route, adapter, sent, model, call))
 
             batches = await self._tried(model, ways, call, enter)
+            call.first_event_at = time.monotonic()
             yield batches
 
     async def embed(self, request: EmbeddingRequest, call: Call) -> EmbeddingResult:
         """One vector a text, of the wanted dimensions; long lists go up in parts. Raises RelayError."""
         model = self._shelf.model(request.model)
+        call.model = model.id
         if model.task != EMBEDDING_TASK and model.status != "unknown":
             raise InvalidRequest(
                 f"The model '{model.id}' is made for {model.task.lower()}, not for embeddings.",
@@ -116,7 +122,9 @@ class Dispatcher:
         async def embed_part(texts: tuple[str, ...]) -> EmbeddingResult:
             async def attempt(route: Route, embedder: Embedder) -> EmbeddingResult:
                 part = msgspec.structs.replace(request, model=route.model.id, texts=texts)
-                return settle(await embedder.embed(part, call), part)
+                result = settle(await embedder.embed(part, call), part)
+                call.count(result.usage)
+                return result
 
             return await self._tried(model, ways, call, attempt)
 
@@ -127,13 +135,18 @@ class Dispatcher:
     async def run_task(self, model: Model, inputs: Any, call: Call) -> NativeResult:
         """The answer of a task that has no protocol of its own; `inputs` as in `NativeTask`. Raises RelayError."""
 
+        call.model = model.id
+
         async def attempt(route: Route, task: NativeTask) -> NativeResult:
-            return await task.run(route.model, inputs, call)
+            result = await task.run(route.model, inputs, call)
+            call.count(result.usage)
+            return result
 
         return await self._tried(model, self._backends.able(model, lambda upstream: upstream.task), call, attempt)
 
     def _prepare(self, request: ChatRequest, call: Call) -> tuple[ChatRequest, Model, list[tuple[Route, ChatAdapter]]]:
         model = self._shelf.model(request.model)
+        call.model = model.id
         if not model.is_chat:
             raise InvalidRequest(
                 f"The model '{model.id}' is made for {model.task.lower()}, not for chat."

@@ -15,10 +15,10 @@ from typing import TypeVar
 import msgspec
 
 from adapters.base import Call
+from adapters.breaker import Breakers
 from adapters.cloudflare import NeedsStream
 from adapters.errors import Fault, RelayError, Retry
 from proxy.backends import Route
-from proxy.breaker import Breakers
 
 T = TypeVar("T")
 B = TypeVar("B")
@@ -42,6 +42,10 @@ class Handover:
     def __init__(self, retries: Retries, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._retries = retries
         self._breakers = Breakers(clock)
+
+    def count_open_breakers(self) -> dict[str, int]:
+        """By upstream: how many models are not asked for there at present."""
+        return self._breakers.count_open()
 
     async def run(self, ways: Sequence[tuple[Route, B]], call: Call, attempt: Callable[[Route, B], Awaitable[T]]) -> T:
         """What `attempt` gives for the first way that works. Raises RelayError.

@@ -61,7 +61,9 @@ class Modes:
     async def chat(self, adapter: ChatAdapter, request: ChatRequest, call: Call) -> ChatResult:
         """A whole answer, settled."""
         try:
-            return settle(await adapter.chat(request, call), request)
+            result = settle(await adapter.chat(request, call), request)
+            call.count(result.usage)
+            return result
         except NeedsStream as late:
             try:
                 # As long as it takes: that it takes long is why it is streamed. Its silences have their limit.
@@ -97,5 +99,7 @@ class Modes:
 
     @asynccontextmanager
     async def _native(self, adapter: ChatAdapter, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
+        rules = AnswerRules(request)
         async with adapter.stream_chat(request, call) as batches:
-            yield settled(batches, AnswerRules(request))
+            yield settled(batches, rules)
+        call.count(rules.usage)

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,9 +23,11 @@ import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.supervisors import Multiprocess
 
+from adapters.local.host import SupervisorRefused, supervised
+from adapters.local.look import look
 from proxy import logs
 from proxy.app import create_app
-from proxy.commands.options import read_settings
+from proxy.commands.options import read_settings, surroundings
 from proxy.commands.start_text import local_url, relay_command, start_text
 from proxy.commands.tokens import ensure_token
 from proxy.drain import Drain
@@ -63,7 +65,13 @@ def run(settings: Settings, options: SourceOptions) -> int:
         terminal=sys.stdout.isatty(),
     )
     hop = secrets.token_hex(8)
-    with listener:
+    with ExitStack() as stack:
+        stack.enter_context(listener)
+        try:
+            stack.enter_context(_engines(settings))  # before the first worker, and until the last answer is out
+        except SupervisorRefused as exc:
+            click.echo(f"error: {exc}", err=True)
+            return 1
         if settings.workers == 1:
             server = _Server(_config(settings, _app(settings, tokens, hop)), lambda: click.echo(text))
             for number in _STOP_SIGNALS:
@@ -87,7 +95,7 @@ def background(settings: Settings) -> Iterator[str]:
     """
     tokens, _ = ensure_token(settings)
     ready = threading.Event()
-    with _listen("127.0.0.1", 0) as listener:
+    with _listen("127.0.0.1", 0) as listener, _engines(settings):
         server = _Server(_config(settings, _app(settings, tokens, secrets.token_hex(8))), ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -194,6 +202,17 @@ class _Worker:
 def _app(settings: Settings, tokens: tuple[str, ...], hop: str) -> ASGIApp:
     drain = Drain()
     return _Draining(create_app(settings, tokens, drain=drain, hop=hop), drain, settings.shutdown_timeout)
+
+
+def _engines(settings: Settings) -> AbstractContextManager[None]:
+    """The local engines, which exist once however many workers there are."""
+    return supervised(
+        settings.engines,
+        probe=look,
+        state_dir=settings.state_dir,
+        surroundings=surroundings(),
+        memory_budget=settings.engines_memory,
+    )
 
 
 def _config(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:

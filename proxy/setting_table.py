@@ -192,20 +192,28 @@ def root_path(raw: object) -> str:
 
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_UNITS |= {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_UNITS |= {"b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tb": 10**12, "tib": 2**40}
 
 
-def size(raw: object) -> int:
+def _size_between(low: int, high: int) -> Callable[[object], int]:
     """Bytes. A bare k, m or g is the binary unit, as in nginx."""
-    if isinstance(raw, bool) or not isinstance(raw, str | int):
-        raise ValueError
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", str(raw).strip())
-    if not match or match[2].lower() not in _UNITS:
-        raise ValueError
-    value = int(float(match[1]) * _UNITS[match[2].lower()])
-    if not 1024 <= value <= 2**40:
-        raise ValueError
-    return value
+
+    def parse(raw: object) -> int:
+        if isinstance(raw, bool) or not isinstance(raw, str | int):
+            raise ValueError
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", str(raw).strip())
+        if not match or match[2].lower() not in _UNITS:
+            raise ValueError
+        value = int(float(match[1]) * _UNITS[match[2].lower()])
+        if not low <= value <= high:
+            raise ValueError
+        return value
+
+    return parse
+
+
+size = _size_between(2**10, 2**40)
+memory = _size_between(2**20, 2**50)
 
 
 def path(raw: object) -> Path:
@@ -389,6 +397,23 @@ SETTINGS: tuple[Setting, ...] = (
         False,
         "Let the simulator answer retired models too.",
     ),
+    Setting(
+        "prefer",
+        "RELAY_PREFER",
+        choice("cloudflare", "local"),
+        "cloudflare or local",
+        "cloudflare",
+        "Who answers first for a model that Cloudflare and an engine have.",
+    ),
+    Setting(
+        "engines_memory",
+        "RELAY_ENGINES_MEMORY",
+        memory,
+        "a size of at least 1 MiB such as 40GiB",
+        None,
+        "Memory that the engines on this machine may take together.",
+    ),
+    Setting("script", "RELAY_SCRIPT", path, "a file", None, "Rules for what the simulator does, TOML or JSON."),
     Setting(
         "log_level",
         "RELAY_LOG_LEVEL",

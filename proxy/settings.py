@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from adapters.local.spec import EngineSpec
+from adapters.simulator.rules import RulesError, read_playbook
+from proxy.model_rules import ModelRule, named_engines
 from proxy.setting_table import CLOUDFLARE_API, SETTINGS, Setting
 from proxy.sources import Gathered, SourceOptions, Value, gather
 
@@ -67,6 +70,9 @@ class Settings:
     strict: bool
     cors_origins: tuple[str, ...]
     allow_retired: bool
+    prefer: str
+    engines_memory: int | None
+    script: Path | None
     log_level: str
     log_format: str
     access_log: bool
@@ -78,6 +84,8 @@ class Settings:
 
     aliases: Mapping[str, str] = field(default_factory=dict)
     model_streams: Mapping[str, str] = field(default_factory=dict)
+    model_rules: Mapping[str, ModelRule] = field(default_factory=dict)
+    engines: tuple[EngineSpec, ...] = ()
     origins: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
     directory: Path = Path()
@@ -86,7 +94,7 @@ class Settings:
 
     @property
     def upstream(self) -> str:
-        """Who answers: `cloudflare` or `simulator`."""
+        """Who answers for a model that no engine has: `cloudflare` or `simulator`."""
         return "cloudflare" if self.account_id and self.api_token else "simulator"
 
     @property
@@ -119,12 +127,15 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], direc
     """
     options = SourceOptions.from_flags(flags)
     draft = _Draft(gather(options, environ, directory))
-    for check in (_check_base_url, _check_credentials, _check_gateway, _check_tokens, _check_tls):
+    for check in (_check_base_url, _check_credentials, _check_gateway, _check_tokens, _check_tls, _check_script):
         check(draft)
+    _check_engines(draft)
     settings = Settings(
         **draft.values,
         aliases=draft.gathered.aliases,
-        model_streams=draft.gathered.model_streams,
+        model_streams=draft.gathered.models.streams,
+        model_rules=draft.gathered.models.rules,
+        engines=tuple(draft.gathered.engines.specs),
         origins=draft.origins,
         names=draft.names,
         directory=directory,
@@ -144,7 +155,7 @@ class _Draft:
         self.problems = list(gathered.problems)
         self.warnings = list(gathered.warnings)
         self.values: dict[str, Any] = {}
-        self.origins = {"aliases": gathered.table_origin, "model_streams": gathered.table_origin}
+        self.origins = dict.fromkeys(("aliases", "model_streams", "model_rules", "engines"), gathered.table_origin)
         self.names: dict[str, str] = {}
         self.broken: set[str] = set()
         for setting in SETTINGS:
@@ -270,6 +281,35 @@ def _check_tokens(draft: _Draft) -> None:
         return
     if problem := public_token_problem(draft.values["host"], draft.values["tokens"], draft.names["tokens"]):
         draft.problems.append(problem)
+
+
+def _check_script(draft: _Draft) -> None:
+    file: Path | None = draft.values["script"]
+    if file is None:
+        return
+    try:
+        read_playbook(file)
+    except RulesError as exc:
+        draft.problems += [f"{draft.names['script']}: {file}: {problem}" for problem in exc.problems]
+    if draft.values["account_id"] and draft.values["api_token"]:
+        draft.warnings.append(
+            f"{draft.names['script']} is for the simulator, which answers only its own model beside Cloudflare"
+        )
+
+
+def _check_engines(draft: _Draft) -> None:
+    engines, rules = draft.gathered.engines.specs, draft.gathered.models.rules
+    named, shown = named_engines(rules.values()), draft.gathered.table_origin
+    if "cloudflare" in named and not draft.values["api_token"] and "api_token" not in draft.broken:
+        draft.warnings.append(f"candidates in {shown} name cloudflare, which is passed over: it has no credentials")
+    budget: int | None = draft.values["engines_memory"]
+    for engine in engines:
+        if not engine.models and engine.name not in named:
+            draft.warnings.append(f"engine {engine.name!r} in {shown} has no models, so nobody can ask for it")
+        if budget is not None and engine.memory is not None and engine.memory > budget:
+            draft.problems.append(
+                f"memory of engine {engine.name!r} in {shown}: more than {draft.names['engines_memory']} allows for all"
+            )
 
 
 def _check_tls(draft: _Draft) -> None:

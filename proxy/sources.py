@@ -5,24 +5,25 @@ Reads and merges; what a value means is `proxy.setting_table`'s and `proxy.setti
 
 from __future__ import annotations
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeGuard
+from typing import NamedTuple
 
 import platformdirs
 
-from proxy.setting_table import APP_NAME, SETTINGS, STREAM_MODES
+from proxy.engine_table import Engines, read_engines
+from proxy.model_rules import ModelTables, read_models
+from proxy.setting_table import APP_NAME, SETTINGS
+from proxy.toml_tables import is_name, is_table, nearest
 from wrangler_compat.config import read_project, relay_values
 
 _FILE_NAME = "relay.toml"
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 _BY_ENV = {setting.env: setting for setting in SETTINGS}
 _BY_ATTRIBUTE = {setting.attribute: setting for setting in SETTINGS}
-_NOT_YET = "not available in this version"
-_SIMILAR = 0.7  # of 1; two letters of four that changed places still are
+_TABLES = ("aliases", "models", "engines")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class Gathered:
 
     values: dict[str, Value] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
-    model_streams: dict[str, str] = field(default_factory=dict)
+    models: ModelTables = field(default_factory=ModelTables)
+    engines: Engines = field(default_factory=Engines)
     table_origin: str = "default"
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -82,7 +84,7 @@ def gather(options: SourceOptions, environ: Mapping[str, str], directory: Path) 
     """Merge all sources, the weakest first."""
     found = Gathered()
     _add_wrangler(found, options, environ, directory)
-    _add_toml(found, options, directory)
+    _add_toml(found, options, environ, directory)
     _add_environ(found, environ, directory)
     for attribute, raw in options.flags.items():
         setting = _BY_ATTRIBUTE[attribute]
@@ -105,7 +107,7 @@ def _add_wrangler(found: Gathered, options: SourceOptions, environ: Mapping[str,
             if raw != "":
                 found.values[name] = Value(raw, f"{name} in {origin}", origin, directory, discovered=not named)
         elif name.startswith("RELAY_"):
-            found.warnings.append(f"{name} in {origin} is no setting of the relay{_nearest(name, _BY_ENV)}")
+            found.warnings.append(f"{name} in {origin} is no setting of the relay{nearest(name, _BY_ENV)}")
 
 
 def _add_environ(found: Gathered, environ: Mapping[str, str], directory: Path) -> None:
@@ -115,7 +117,7 @@ def _add_environ(found: Gathered, environ: Mapping[str, str], directory: Path) -
             if raw != "":
                 found.values[name] = Value(raw, name, "environment", directory)
         elif name.startswith("RELAY_"):
-            found.warnings.append(f"{name} is no setting of the relay{_nearest(name, _BY_ENV)}")
+            found.warnings.append(f"{name} is no setting of the relay{nearest(name, _BY_ENV)}")
 
 
 def config_file(options: SourceOptions, directory: Path) -> Path | None:
@@ -130,7 +132,7 @@ def user_file() -> Path:
     return platformdirs.user_config_path(APP_NAME, appauthor=False) / _FILE_NAME
 
 
-def _add_toml(found: Gathered, options: SourceOptions, directory: Path) -> None:
+def _add_toml(found: Gathered, options: SourceOptions, environ: Mapping[str, str], directory: Path) -> None:
     file = config_file(options, directory)
     if file is None:
         return
@@ -149,29 +151,34 @@ def _add_toml(found: Gathered, options: SourceOptions, directory: Path) -> None:
     else:
         found.table_origin = shown
         _take_toml(found, content, shown, file.parent)
+        _take_tables(found, content, shown, file.parent, environ)
 
 
 def _take_toml(found: Gathered, content: dict[str, object], shown: str, folder: Path) -> None:
     for key, raw in content.items():
         if key in _BY_KEY:
             found.values[_BY_KEY[key].env] = Value(raw, f"{key} in {shown}", shown, folder)
-        elif key == "aliases":
-            _take_aliases(found, raw, shown)
-        elif key == "models":
-            _take_models(found, raw, shown)
-        elif key == "engines":
-            found.problems.append(f"[[engines]] in {shown}: {_NOT_YET}")
-        else:
-            known = [*_BY_KEY, "aliases", "models"]
-            found.problems.append(f"{key} in {shown}: no such setting{_nearest(key, known)}")
+        elif key not in _TABLES:
+            found.problems.append(f"{key} in {shown}: no such setting{nearest(key, [*_BY_KEY, *_TABLES])}")
+
+
+def _take_tables(
+    found: Gathered, content: dict[str, object], shown: str, folder: Path, environ: Mapping[str, str]
+) -> None:
+    if "aliases" in content:
+        _take_aliases(found, content["aliases"], shown)
+    if "engines" in content:
+        found.engines = read_engines(content["engines"], environ, folder, shown, found.problems, found.warnings)
+    if "models" in content:  # candidates name engines
+        found.models = read_models(content["models"], found.engines.named, shown, found.problems)
 
 
 def _take_aliases(found: Gathered, raw: object, shown: str) -> None:
-    if not _is_table(raw):
+    if not is_table(raw):
         found.problems.append(f"[aliases] in {shown}: expected a table of names and model ids")
         return
     for alias, model in raw.items():
-        if not _is_name(alias) or not _is_name(model):
+        if not is_name(alias) or not is_name(model):
             found.problems.append(f'"{alias}" in [aliases] in {shown}: expected the id of a model')
         else:
             found.aliases[alias] = model
@@ -188,38 +195,3 @@ def _returns(alias: str, aliases: Mapping[str, str]) -> bool:
         if name == alias:
             return True
     return False
-
-
-def _take_models(found: Gathered, raw: object, shown: str) -> None:
-    if not _is_table(raw):
-        found.problems.append(f"[models] in {shown}: expected tables named by model ids")
-        return
-    for model, options in raw.items():
-        where = f'[models."{model}"] in {shown}'
-        if not _is_name(model) or not _is_table(options):
-            found.problems.append(f"{where}: expected a table named by a model id")
-            continue
-        for key, value in options.items():
-            if key == "candidates":
-                found.problems.append(f"candidates in {where}: {_NOT_YET}")
-            elif key != "stream":
-                found.problems.append(f"{key} in {where}: no such option{_nearest(key, ['stream'])}")
-            elif value not in STREAM_MODES:
-                found.problems.append(f"stream in {where}: expected auto, native or synthetic, got {value!r}")
-            else:
-                found.model_streams[model] = str(value)
-
-
-def _is_table(raw: object) -> TypeGuard[dict[str, object]]:
-    return isinstance(raw, dict)
-
-
-def _is_name(raw: object) -> TypeGuard[str]:
-    return isinstance(raw, str) and bool(raw) and raw.isprintable() and " " not in raw
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    # What all names begin with says nothing of how near two of them are.
-    ends = {other.removeprefix("RELAY_"): other for other in known}
-    matches = difflib.get_close_matches(name.removeprefix("RELAY_"), ends, n=1, cutoff=_SIMILAR)
-    return f"; did you mean {ends[matches[0]]}?" if matches else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from adapters.breaker import FIRST_PAUSE, LONGEST_PAUSE, THRESHOLD, Breaker, Breakers
 from adapters.errors import Fault, RelayError
-from proxy.breaker import FIRST_PAUSE, LONGEST_PAUSE, THRESHOLD, Breaker, Breakers
 
 
 class Clock:

@@ -76,6 +76,47 @@ def test_config_shows_every_setting_and_its_origin_and_no_secret(folder: Path) -
     assert "one-token" not in result.output
 
 
+ENGINES = """
+[models."@cf/a/b"]
+candidates = ["cloudflare", "glm:own"]
+share = { cloudflare = 3, glm = 1 }
+[models.small]
+policy = "cheapest"
+[[engines]]
+name = "glm"
+command = "serve --port {port} --api-key cfut_0123456789abcdef"
+environment = { HF_TOKEN = "cfut_0123456789abcdef" }
+api_key_env = "CLOUDFLARE_API_TOKEN"
+models = { small = "own" }
+trust_remote_code = true
+"""
+
+
+def test_config_shows_engines_and_candidates_and_no_secret(folder: Path) -> None:
+    (folder / "relay.toml").write_text(ENGINES)
+    result = relay("config", **CREDENTIALS)
+    assert result.exit_code == 0
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in result.stdout.splitlines()[1:]}
+    found = {name: value for name, value in rows.items() if name.startswith(("models.", "engines."))}
+    assert found == {
+        'models."@cf/a/b".candidates': "cloudflare, glm:own relay.toml",
+        'models."@cf/a/b".policy': "share relay.toml",
+        'models."@cf/a/b".share': "cloudflare = 3.0, glm = 1.0 relay.toml",
+        'models."small".policy': "cheapest relay.toml",
+        'engines."glm".command': "serve --port '{port}' --api-key '***' relay.toml",
+        'engines."glm".environment': "HF_TOKEN = *** relay.toml",
+        'engines."glm".api_key': "*** relay.toml",
+        'engines."glm".profile': "openai relay.toml",
+        'engines."glm".models': "small = own relay.toml",
+        'engines."glm".keep_alive': "300.0 relay.toml",
+        'engines."glm".trust_remote_code': "true relay.toml",
+    }
+    document = json.loads(relay("config", "--json", **CREDENTIALS).stdout)
+    assert document["engines"][0]["name"] == "glm"
+    assert document["models"]["@cf/a/b"]["candidates"] == ["cloudflare", "glm:own"]
+    assert SECRET not in result.output + json.dumps(document)
+
+
 def test_config_as_json(folder: Path) -> None:
     document = json.loads(relay("config", "--json", RELAY_STRICT="1", **CREDENTIALS).stdout)
     assert document["upstream"] == "cloudflare"
@@ -211,7 +252,7 @@ def test_completion_prints_a_script_for_this_command(shell: str) -> None:
 
 COMPLETIONS = {
     "a command": ("relay tok", {"token"}),
-    "a command below": ("relay models ", {"list", "refresh"}),
+    "a command below": ("relay models ", {"list", "refresh", "pull", "rm"}),
     "a flag of the default": ("relay models --js", {"--json"}),
     "a second flag of the default": ("relay models --json --al", {"--all"}),
     "a flag": ("relay chat --po", {"--port"}),

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from adapters.base import Call
+from adapters.breaker import THRESHOLD
 from adapters.catalogue import CHAT_TASK, Model
 from adapters.errors import Fault, InvalidRequest, RelayError
 from proxy.backends import Route, Upstream
-from proxy.breaker import THRESHOLD
 from proxy.handover import Handover, Retries
 
 pytestmark = pytest.mark.anyio

@@ -58,9 +58,17 @@ def test_the_text_list_ends_with_the_aliases(folder: Path) -> None:
     assert models().stdout.endswith("aliases:\n  gpt-4o -> @cf/a/b\n  small -> gpt-4o\n")
 
 
+def test_models_that_only_engines_have_are_listed(folder: Path) -> None:
+    (folder / "relay.toml").write_text(
+        '[[engines]]\nname = "box"\nurl = "http://127.0.0.1:8000"\nmodels = ["my-own", "llama-3.2-1b-instruct"]\n'
+    )
+    own = {row["id"]: row for row in listed()}.keys() - {model.id for model in load_snapshot()}
+    assert own == {"my-own"}
+
+
 def test_help_names_the_options_of_the_default() -> None:
     printed = " ".join(models("--help").stdout.split())
-    assert "the options of `list` (--json, --task TASK, --all) work without naming it" in printed
+    assert "the options of `list` (--json, --task TASK, --all, --local) work without naming it" in printed
 
 
 def test_an_unknown_task_is_wrong_usage_and_the_tasks_are_named() -> None:

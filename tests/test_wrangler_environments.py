@@ -119,8 +119,13 @@ ENVIRONMENTS: dict[str, Case] = {
         errors=('"env.e" must be an object, not a number',),
     ),
     "environments that are no object": Case(
-        {"wrangler.json": '{"env": [1]}'}, {}, errors=('"env" must be an object, not a list',)
+        {"wrangler.json": '{"name": "w", "env": [1]}'},
+        {"name": "w-e"},
+        {"env": "e"},
+        ('there is no environment "e"',),
+        errors=('"env" must be an object, not a list',),
     ),
+    "environments that are no object and not asked for": Case({"wrangler.json": '{"env": [1]}'}, {}),
     "a value that is an error is not replaced by the top level's": Case(
         {"wrangler.json": '{"account_id": "top", "env": {"e": {"account_id": 5}}}'},
         {"account_id": None},

@@ -27,7 +27,13 @@ SEARCH: dict[str, tuple[tuple[str, ...], dict[str, Any], str | None]] = {
         "sub/wrangler.toml",
     ),
     "above the script": (("wrangler.toml",), {"script": Path("sub/deep/index.js")}, "wrangler.toml"),
-    "the script elsewhere": (("../wrangler.toml", "wrangler.toml"), {"script": Path("../x.js")}, "../wrangler.toml"),
+    "the script's folder applied twice": (
+        ("sub/sub/wrangler.toml", "sub/wrangler.toml"),
+        {"script": Path("sub/index.js")},
+        "sub/sub/wrangler.toml",
+    ),
+    "a script above, whose folder is passed by": (("../wrangler.toml",), {"script": Path("../x.js")}, None),
+    "a script above, from further up": (("../../wrangler.toml",), {"script": Path("../x.js")}, "../../wrangler.toml"),
     "named": (("other.toml", "wrangler.json"), {"config": Path("other.toml")}, "other.toml"),
     "named, over the script": (
         ("sub/wrangler.toml", "wrangler.toml"),

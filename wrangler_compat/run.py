@@ -110,6 +110,7 @@ class Runner:
     def run(self, ask: Ask, call: Call) -> Inferred:
         """What will answer; nothing is asked of any backend before it is sent. Raises RelayError."""
         model = self.model(ask.model)
+        call.model = model.id
         forward = self._forward_of(model)
         if forward is not None:
             path = f"run/{quote(model.id, safe='@/')}"

@@ -16,9 +16,9 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `urls` are base URLs that end in `/v1` (several are replicas of one another), with `weights` beside them. In
     `command` the texts `{port}` and `{socket}` stand for where the engine shall listen; a command with neither listens
-    at `port`. `models` maps the names that clients may ask for to the engine's own. Times are in seconds, `memory` in
-    bytes (what the engine takes of the budget while it runs). `keep_alive` counts for local engines only: so long may
-    one be without work before it is stopped; `None`: for ever.
+    at `port`. `models` maps the names that clients may ask for to the engine's own; those in `embeddings` turn texts
+    into vectors. Times are in seconds, `memory` in bytes (what the engine takes of the budget while it runs).
+    `keep_alive` counts for local engines only: so long may one be without work before it is stopped; `None`: for ever.
     """
 
     name: str
@@ -31,6 +31,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     api_key: str | None = None
     models: Mapping[str, str] = {}
+    embeddings: tuple[str, ...] = ()
     max_concurrency: int | None = None
     queue: int | None = None
     context_window: int | None = None

@@ -25,6 +25,7 @@ from adapters.canonical import (
 )
 from adapters.errors import Fault, RelayError, UpstreamTruncated
 from adapters.wire import sse
+from adapters.wire.changes import Changes
 from adapters.wire.json_text import NotJson, dump_text, encode, loads
 from adapters.wire.openai_upstream import (
     StreamChoice,
@@ -49,28 +50,6 @@ from adapters.wire.workers_ai_errors import read_error
 
 _SEED_MAX = 9_999_999_999
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-
-
-class Changes:
-    """What had to be changed in a request, in the order it was found."""
-
-    def __init__(self, request: ChatRequest) -> None:
-        self.list = [Change(name, "dropped") for name in request.unsupported]
-        self.list += [Change(name, "ignored") for name in request.unknown]
-
-    def dropped(self, **fields: Any) -> None:
-        """List those of the fields that the caller gave."""
-        self.list += [Change(name, "dropped") for name, value in fields.items() if value not in (None, False)]
-
-    def emulated(self, **fields: Any) -> None:
-        self.list += [Change(name, "emulated") for name, value in fields.items() if value not in (None, ())]
-
-    def clamped(self, name: str, value: float | None, low: float, high: float) -> float | None:
-        """`value` within the bounds, listed if that changed it."""
-        if value is None or low <= value <= high:
-            return value
-        self.list.append(Change(name, "clamped"))
-        return low if value < low else high
 
 
 def dump_chat_request(

@@ -9,8 +9,9 @@ import click
 from rich.table import Table
 
 from proxy.commands.options import address_flags, print_table, read_settings, refuse, source_flags, source_options
+from proxy.engine_table import shown_engine
 from proxy.setting_table import SETTINGS
-from proxy.settings import Settings, SettingsError
+from proxy.settings import MASK, Settings, SettingsError
 
 
 @click.command("config", short_help="Show each setting and where it came from.")
@@ -42,8 +43,13 @@ def _show(settings: Settings, problems: tuple[str, ...], as_json: bool) -> None:
         table.add_row(setting.env, _text(settings.shown(setting)), settings.origins[setting.attribute])
     for alias, model in settings.aliases.items():
         table.add_row(f'aliases."{alias}"', model, settings.origins["aliases"])
-    for model, mode in settings.model_streams.items():
-        table.add_row(f'models."{model}".stream', mode, settings.origins["model_streams"])
+    for model, options in _models(settings).items():
+        for option, value in options.items():
+            table.add_row(f'models."{model}".{option}', _text(value), settings.origins["model_rules"])
+    for engine in settings.engines:
+        for key, value in shown_engine(engine, MASK).items():
+            if key != "name":
+                table.add_row(f'engines."{engine.name}".{key}', _text(value), settings.origins["engines"])
     print_table(table)
 
 
@@ -55,10 +61,24 @@ def _document(settings: Settings, problems: tuple[str, ...]) -> dict[str, Any]:
             for setting in SETTINGS
         },
         "aliases": dict(settings.aliases),
-        "models": {model: {"stream": mode} for model, mode in settings.model_streams.items()},
+        "models": _models(settings),
+        "engines": [shown_engine(engine, MASK) for engine in settings.engines],
         "warnings": list(settings.warnings),
         "problems": list(problems),
     }
+
+
+def _models(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the tables of models say, by the names that they have."""
+    models: dict[str, dict[str, Any]] = {model: {"stream": mode} for model, mode in settings.model_streams.items()}
+    for model, rule in settings.model_rules.items():
+        options = models.setdefault(model, {})
+        if rule.candidates:
+            options["candidates"] = [str(candidate) for candidate in rule.candidates]
+        options["policy"] = rule.policy
+        if rule.share:
+            options["share"] = dict(rule.share)
+    return models
 
 
 def _text(value: Any) -> str:
@@ -66,4 +86,6 @@ def _text(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return str(value).lower()
-    return ", ".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} = {item}" for name, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

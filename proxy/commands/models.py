@@ -9,44 +9,28 @@ from typing import Any
 import anyio
 import click
 import msgspec
-from click.shell_completion import CompletionItem
 from rich.table import Column, Table
 
 from adapters.catalogue import Catalogue, Model, load_snapshot
 from adapters.cloudflare_account import Access, search_models
 from adapters.errors import RelayError
 from adapters.transport import open_transport
+from proxy.commands.list_by_default import ListByDefault
+from proxy.commands.model_store import list_local, pull, rm
 from proxy.commands.options import print_table, settings_or_exit, source_flags, source_options, state_dir_flag
+from proxy.engine_models import engine_models
+from proxy.local_models import local_models
 from proxy.settings import Settings
 from proxy.stored_catalogue import StoredCatalogueError, read_catalogue, write_catalogue
 
 _CAPABILITIES = (("function_calling", "tools"), ("reasoning", "reasoning"), ("vision", "vision"))
 
 
-class _ListByDefault(click.Group):
-    """`relay models --json` means `relay models list --json`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and ctx.resilient_parsing:  # a shell that completes wants the commands' names too
-            return super().parse_args(ctx, args)
-        if not args or args[0] not in {*self.commands, *ctx.help_option_names}:
-            args = ["list", *args]
-        return super().parse_args(ctx, args)
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        found = super().shell_complete(ctx, incomplete)
-        known = {item.value for item in found}
-        if incomplete.startswith("-"):
-            with click.Context(list_models, parent=ctx, info_name="list") as inner:
-                found += [item for item in list_models.shell_complete(inner, incomplete) if item.value not in known]
-        return found
-
-
-@click.group("models", cls=_ListByDefault, short_help="List the models, or refresh the list.")
+@click.group("models", cls=ListByDefault, short_help="List, refresh, pull and remove models.")
 def command() -> None:
-    """List the models, or refresh the list from the Cloudflare account.
+    """List the models, refresh the list from the Cloudflare account, fetch models to this machine and remove them.
 
-    Without a command it lists, and the options of `list` (--json, --task TASK, --all) work without naming it:
+    Without a command it lists, and the options of `list` (--json, --task TASK, --all, --local) work without naming it:
     `relay models --json` is `relay models list --json`.
     """
 
@@ -57,10 +41,15 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--task", metavar="TASK", help='Only models of this task, such as "Text Generation".')
 @click.option("--all", "everything", is_flag=True, help="Also models that are retired.")
-def list_models(as_json: bool, task: str | None, everything: bool, **flags: Any) -> None:
-    """List the models that the relay knows; this is the default."""
+@click.option("--local", is_flag=True, help="Only the model files on this machine.")
+def list_models(as_json: bool, task: str | None, everything: bool, local: bool, **flags: Any) -> None:
+    """List the models that the relay knows, those of engines included; this is the default."""
     settings = settings_or_exit(source_options(flags))
+    if local:
+        list_local(settings, as_json)
+        return
     catalogue = _catalogue(settings)
+    catalogue = catalogue.with_models(engine_models(settings.engines, catalogue))
     models = [model for model in catalogue if everything or not model.is_retired]
     if task is not None:
         models = _of_task(models, task)
@@ -75,6 +64,8 @@ def list_models(as_json: bool, task: str | None, everything: bool, **flags: Any)
         table.add_row(*_row(model))
     print_table(table)
     click.echo(f"{len(models)} models, as of {catalogue.as_of}")
+    if stored := [model.id for model in local_models(settings.state_dir)]:
+        click.echo(f"files on this machine (relay models list --local): {', '.join(stored)}")
     if settings.aliases:
         click.echo("aliases:")
     for alias, target in settings.aliases.items():
@@ -135,3 +126,7 @@ def refresh(**flags: Any) -> None:
 async def _fetch(settings: Settings, account_id: str, api_token: str) -> list[dict[str, Any]]:
     async with open_transport(connect_timeout=settings.connect_timeout) as transport:
         return await search_models(Access(transport, settings.api_base_url, account_id, api_token))
+
+
+command.add_command(pull)
+command.add_command(rm)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -74,6 +74,11 @@ def source_options(flags: dict[str, Any]) -> SourceOptions:
 def read_settings(options: SourceOptions) -> Settings:
     """The settings of this process. Raises SettingsError."""
     return load_settings(options.as_flags(), os.environ, Path.cwd())
+
+
+def surroundings() -> Mapping[str, str]:
+    """The environment variables of this process, for those that it starts."""
+    return os.environ
 
 
 def settings_or_exit(options: SourceOptions) -> Settings:

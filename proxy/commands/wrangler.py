@@ -166,19 +166,21 @@ def _configure(path: Path, raw: dict[str, Any], entry: Entry, write: bool) -> No
     toml = path.suffix == ".toml"
     shown = entry.toml() if toml else entry.json()
     if entry.is_in(raw):
-        click.echo(f"{path.name}: has the entry")
+        click.echo(f"{os.path.relpath(path)}: has the entry")
         return
     if not write:
-        click.echo(f"{path.name}: add this, or run again with --write\n\n{shown}")
+        click.echo(f"{os.path.relpath(path)}: add this, or run again with --write\n\n{shown}")
         return
     try:
         changed = entry.added_to(path.read_bytes().decode("utf-8"), toml=toml)
         path.write_bytes(changed.encode("utf-8"))
     except CannotEdit as exc:
-        raise click.ClickException(f"{path.name} stays as it is: {exc}. The entry, to add by hand:\n\n{shown}") from exc
+        raise click.ClickException(
+            f"{os.path.relpath(path)} stays as it is: {exc}. The entry, to add by hand:\n\n{shown}"
+        ) from exc
     except OSError as exc:
-        raise click.ClickException(f"{path.name}: cannot be written ({exc.strerror})") from exc
-    click.echo(f"{path.name}: entry written for the environment {entry.env!r}")
+        raise click.ClickException(f"{os.path.relpath(path)}: cannot be written ({exc.strerror})") from exc
+    click.echo(f"{os.path.relpath(path)}: entry written for the environment {entry.env!r}")
 
 
 def _explain_variables(wrangler: Wrangler) -> None:

@@ -1,6 +1,6 @@
 """An inference server for tests that behaves as badly as it is told. Runs alone: the standard library is all it needs.
 
-    python fake_engine.py (--port N | --socket PATH) [how it misbehaves]
+python fake_engine.py (--port N | --socket PATH) [how it misbehaves]
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import socketserver
 import sys
 import threading
@@ -35,7 +36,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
 
 class _UnixServer(_Server):
-    address_family = getattr(socketserver.socket, "AF_UNIX", 0)
+    address_family = socket.AF_UNIX
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -33,10 +33,20 @@ class Breaker:
         """Whether a request may be sent that way now."""
         return self._failures < THRESHOLD or (not self._trial and self._clock() >= self._until)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has seen too many failures, and no good trial since."""
+        return self._failures >= THRESHOLD
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next trial; 0 where none has to be waited for."""
+        return max(0.0, self._until - self._clock()) if self.is_open else 0.0
+
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Learn from how the request inside ends; one that is given up says nothing."""
-        trial = self._failures >= THRESHOLD
+        trial = self.is_open
         self._trial = self._trial or trial
         try:
             yield
@@ -44,13 +54,23 @@ class Breaker:
             if exc.fault in _FAILURES:
                 self._failed(trial)
             else:  # it answers, if only to refuse
-                self._close()
+                self.close()
             raise
         else:
-            self._close()
+            self.close()
         finally:
             if trial:
                 self._trial = False
+
+    def broke(self, error: RelayError) -> None:
+        """Learn of an answer that had begun well."""
+        if error.fault in _FAILURES:
+            self._failed(trial=False)
+
+    def close(self) -> None:
+        """All is well."""
+        self._failures = 0
+        self._pause = FIRST_PAUSE
 
     def _failed(self, trial: bool) -> None:
         self._failures += 1
@@ -58,10 +78,6 @@ class Breaker:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         if self._failures >= THRESHOLD:
             self._until = self._clock() + self._pause
-
-    def _close(self) -> None:
-        self._failures = 0
-        self._pause = FIRST_PAUSE
 
 
 class Breakers:
@@ -79,3 +95,10 @@ class Breakers:
                 self._breakers.pop(next(iter(self._breakers)))
             breaker = self._breakers[key] = Breaker(self._clock)
         return breaker
+
+    def count_open(self) -> dict[str, int]:
+        """By upstream: how many of its models are left alone now, or tried."""
+        counts: dict[str, int] = {}
+        for (upstream, _), breaker in self._breakers.items():
+            counts[upstream] = counts.get(upstream, 0) + breaker.is_open
+        return counts

@@ -1,0 +1,77 @@
+"""An engine of this machine as a backend: it is started by the first request for it, and held while one is open."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol
+
+from adapters.base import Call, EventStream
+from adapters.canonical import ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
+from adapters.engine_calls import EngineCalls
+from adapters.errors import Fault, RelayError
+from adapters.local.address import EngineAddress
+from adapters.openai_compatible import OpenAICompatible
+
+_SUSPECT = frozenset((Fault.UPSTREAM_UNREACHABLE, Fault.UPSTREAM_ERROR, Fault.UPSTREAM_TIMEOUT))
+"""What may mean that the engine is dead; the supervisor looks."""
+
+
+class Leases(Protocol):
+    """The supervisor, as its clients see it."""
+
+    def lease(self, name: str) -> AbstractAsyncContextManager[EngineAddress]: ...
+
+    def report_failure(self, name: str) -> None: ...
+
+
+class LeasedEngine:
+    """A ChatAdapter and an Embedder. Every method raises RelayError.
+
+    `reach` makes the calls for an address, which may be another after each start.
+    """
+
+    def __init__(self, name: str, leases: Leases, reach: Callable[[EngineAddress], EngineCalls]) -> None:
+        self.name = name
+        self._leases = leases
+        self._reach = reach
+        self._address: EngineAddress | None = None
+        self._engine: OpenAICompatible | None = None
+
+    async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
+        async with self._leased(call) as engine:
+            return await engine.chat(request, call)
+
+    @asynccontextmanager
+    async def stream_chat(self, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
+        async with self._leased(call) as engine, engine.stream_chat(request, call) as batches:
+            yield batches
+
+    async def embed(self, request: EmbeddingRequest, call: Call) -> EmbeddingResult:
+        async with self._leased(call) as engine:
+            return await engine.embed(request, call)
+
+    @asynccontextmanager
+    async def _leased(self, call: Call) -> AsyncIterator[OpenAICompatible]:
+        """The engine where it is now; waits while it starts, as long as the client does."""
+        patience = call.remaining()
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(None if patience == float("inf") else max(0.0, patience)):
+                    address = await stack.enter_async_context(self._leases.lease(self.name))
+            except TimeoutError:
+                raise RelayError(Fault.UPSTREAM_TIMEOUT, f"The engine '{self.name}' did not start in time.") from None
+            yield self._at(address)
+
+    def _at(self, address: EngineAddress) -> OpenAICompatible:
+        if self._engine is None:
+            self._engine = OpenAICompatible(self._reach(address), on_failure=self._suspect)
+        elif address != self._address:
+            self._engine.calls = self._reach(address)
+        self._address = address
+        return self._engine
+
+    def _suspect(self, error: RelayError) -> None:
+        if error.fault in _SUSPECT:
+            self._leases.report_failure(self.name)

@@ -1,0 +1,186 @@
+"""One life of an engine's process: its address, its surroundings, its log, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from adapters.local import guard
+from adapters.local.address import AddressTaken, EngineAddress, choose_address
+from adapters.local.folders import FolderRefused, engine_socket, log_file, make_private, run_folder
+from adapters.local.logfile import LIMIT, LogFile
+from adapters.local.spec import EngineSpec
+
+SECRET_PREFIXES = ("CLOUDFLARE_", "RELAY_")
+_OURS_ALONE = frozenset({"LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
+_MARGIN = 5.0  # seconds after the grace for the guard to see the last of the engine off
+_LAST_WORDS = 1.0  # seconds
+
+
+class LaunchFailed(Exception):
+    """The engine's process could not be started; the message says why."""
+
+
+def engine_environment(surroundings: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """The relay's own environment without the relay's secrets, and what the operator wants the engine to have."""
+    kept = {
+        name: value
+        for name, value in surroundings.items()
+        if not name.upper().startswith(SECRET_PREFIXES) and name not in _OURS_ALONE
+    }
+    return {"PYTHONUNBUFFERED": "1", **kept, **own}  # unbuffered, so that its progress can be told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launcher:
+    """Starts engines. `surroundings` are the relay's environment variables, `grace` seconds from SIGTERM to SIGKILL."""
+
+    state_dir: Path
+    surroundings: Mapping[str, str]
+    grace: float = guard.GRACE
+    log_limit: int = LIMIT
+
+    @asynccontextmanager
+    async def __call__(self, spec: EngineSpec) -> AsyncIterator[EngineProcess]:
+        """The engine's process, which is gone with all its offspring when the block is left. Raises LaunchFailed."""
+        log = LogFile(log_file(self.state_dir, spec.name), self.log_limit)
+        ours, theirs = socket.socketpair()
+        with ours, closing(log):
+            pipe = LogPipe(log)
+            with theirs:
+                address, child = await self._spawn(spec, theirs, pipe)
+            process = EngineProcess(address, child, log)
+            try:
+                await process.take_pid(ours)
+                yield process
+            finally:
+                ours.close()  # this is what tells the guard
+                await process.end(self.grace + _MARGIN)
+                await pipe.close()
+
+    async def _spawn(
+        self, spec: EngineSpec, life_line: socket.socket, pipe: LogPipe
+    ) -> tuple[EngineAddress, asyncio.subprocess.Process]:
+        folder = run_folder(self.state_dir)
+        try:
+            make_private(folder)
+            address, command = choose_address(spec, engine_socket(folder, spec.name))
+            async with pipe.opened() as output:
+                child = await asyncio.create_subprocess_exec(
+                    # Isolated: nothing in the engine's folder or environment takes the place of the guard's modules.
+                    *(sys.executable, "-I", guard.__file__, "--grace", str(self.grace), "--", *command),
+                    stdin=life_line.fileno(),
+                    stdout=output,
+                    stderr=output,
+                    env=engine_environment(self.surroundings, spec.environment),
+                    cwd=spec.directory,
+                    start_new_session=True,  # Ctrl-C is for the relay, which ends its engines in order
+                )
+        except (AddressTaken, FolderRefused) as exc:
+            raise LaunchFailed(str(exc)) from exc
+        except OSError as exc:
+            where = f" in {spec.directory}" if spec.directory else ""
+            raise LaunchFailed(f"its process cannot be started{where}: {exc.strerror}") from exc
+        return address, child
+
+
+class LogPipe(asyncio.Protocol):
+    """Writes down what comes out of a pipe. Not one of asyncio's own to a child: `wait` could depend on its end."""
+
+    def __init__(self, log: LogFile) -> None:
+        self._log = log
+        self._transport: asyncio.ReadTransport | None = None
+        self._ended = asyncio.Event()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[int]:
+        """The writing end, to be inherited within the block; the reading one stays open if nothing is raised there."""
+        reading, writing = os.pipe()
+        try:
+            loop = asyncio.get_running_loop()
+            self._transport, _ = await loop.connect_read_pipe(lambda: self, open(reading, "rb", buffering=0))  # noqa: ASYNC230  # no file to wait for
+            try:
+                yield writing
+            except BaseException:
+                self._transport.close()
+                raise
+        finally:
+            os.close(writing)
+
+    def data_received(self, data: bytes) -> None:
+        self._log.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended.set()
+
+    async def close(self) -> None:
+        """Once nobody is left who could write, or after a moment: someone who got away may hold the other end."""
+        assert self._transport is not None
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                await self._ended.wait()
+        except TimeoutError:
+            self._transport.close()
+            await self._ended.wait()
+
+
+class EngineProcess:
+    """A running engine behind its guard."""
+
+    def __init__(self, address: EngineAddress, child: asyncio.subprocess.Process, log: LogFile) -> None:
+        self.address = address
+        self.pid: int | None = None
+        """The engine's own, not the guard's; known from when the guard has told it."""
+        self._child = child
+        self._log = log
+
+    @property
+    def last_line(self) -> str:
+        """What the engine wrote last."""
+        return self._log.last_line
+
+    async def wait(self) -> str:
+        """How it ended, in words, once it has."""
+        return describe(await self._child.wait())
+
+    async def take_pid(self, life_line: socket.socket) -> None:
+        """Read the guard's one line. Nothing comes from a guard that has failed, which `wait` tells."""
+        life_line.setblocking(False)
+        try:
+            line = await asyncio.get_running_loop().sock_recv(life_line, 32)
+        except ConnectionError:
+            return
+        self.pid = int(line) if line else None
+
+    async def end(self, patience: float) -> None:
+        """Wait for the guard, which was told by its life-line, and do its work if it cannot."""
+        try:
+            async with asyncio.timeout(patience):
+                status = await self._child.wait()
+        except TimeoutError:
+            self._child.kill()
+            status = await self._child.wait()
+        if status < 0 and self.pid is not None:  # the guard was killed: the kernel ends the engine, and we its group
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                return
+
+
+def describe(status: int) -> str:
+    """An exit status of the guard, which is its engine's, as a phrase that follows the engine's name."""
+    if status == guard.NOT_FOUND:
+        return "its command was not found (status 127)"
+    if status == guard.NOT_EXECUTABLE:
+        return "its command cannot be executed (status 126)"
+    number = status - 128 if status > 128 else -status
+    if number > 0 and number in signal.valid_signals():
+        return f"it was ended by {signal.Signals(number).name}"
+    return f"it ended with status {status}"

@@ -1,0 +1,103 @@
+"""The operator's engines as upstreams, and who answers for the models that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import httpx
+
+from adapters.catalogue import Catalogue
+from adapters.cloudflare_calls import Timeouts
+from adapters.engine_calls import QUEUE, Endpoint, EngineCalls
+from adapters.local.address import EngineAddress
+from adapters.local.leased import LeasedEngine, Leases
+from adapters.local.spec import EngineSpec
+from adapters.openai_compatible import OpenAICompatible
+from adapters.profiles import PROFILES
+from adapters.transport import open_transport
+from proxy.backends import Upstream
+from proxy.engine_models import engines_of
+from proxy.model_rules import Candidate
+
+_UNIX = "unix:"
+
+
+class Engines:
+    """Makes an upstream of each engine. The sockets that they need are opened by requests, and closed by `aclose`."""
+
+    def __init__(
+        self,
+        specs: Sequence[EngineSpec],
+        *,
+        transport: httpx.AsyncBaseTransport,
+        leases: Leases,
+        timeouts: Timeouts,
+        hop: str,
+        user_agent: str,
+    ) -> None:
+        self._specs = specs
+        self._transport = transport
+        self._leases = leases
+        self._timeouts = timeouts
+        self._hop = hop
+        self._user_agent = user_agent
+        self._own: dict[str | None, httpx.AsyncBaseTransport] = {}
+
+    def upstreams(self) -> dict[str, Upstream]:
+        return {spec.name: self._upstream(spec) for spec in self._specs}
+
+    async def aclose(self) -> None:
+        async with AsyncExitStack() as stack:
+            for transport in self._own.values():
+                stack.push_async_callback(transport.aclose)
+
+    def _upstream(self, spec: EngineSpec) -> Upstream:
+        engine = self._local(spec) if spec.is_local else self._remote(spec)
+        return Upstream(chat=engine, embedder=engine, engine=True, context_window=spec.context_window)
+
+    def _local(self, spec: EngineSpec) -> LeasedEngine:
+        return LeasedEngine(spec.name, self._leases, lambda address: self._calls(spec, address))
+
+    def _remote(self, spec: EngineSpec) -> OpenAICompatible:
+        (url,) = spec.urls
+        address = EngineAddress("http://localhost/v1", url.removeprefix(_UNIX)) if url.startswith(_UNIX) else None
+        return OpenAICompatible(self._calls(spec, address or EngineAddress(url)))
+
+    def _calls(self, spec: EngineSpec, address: EngineAddress) -> EngineCalls:
+        endpoint = Endpoint(
+            name=spec.name,
+            base_url=address.url,
+            profile=PROFILES[spec.profile],
+            api_key=spec.api_key,
+            models=spec.models,
+            max_concurrency=spec.max_concurrency,
+            queue=QUEUE if spec.queue is None else spec.queue,
+            context_window=spec.context_window,
+        )
+        transport = self._near(address.uds) if spec.is_local or address.uds else self._transport
+        return EngineCalls(transport, endpoint, timeouts=self._timeouts, hop=self._hop, user_agent=self._user_agent)
+
+    def _near(self, uds: str | None) -> httpx.AsyncBaseTransport:
+        """The transport to this machine, which no proxy may come between; one for each Unix socket."""
+        transport = self._own.get(uds)
+        if transport is None:
+            transport = open_transport(connect_timeout=self._timeouts.connect, direct=True, uds=uds)
+            self._own[uds] = transport
+        return transport
+
+
+def served_by(
+    specs: Sequence[EngineSpec], catalogue: Catalogue, *, default: str, prefer: str
+) -> dict[str, list[Candidate]]:
+    """Who answers for each model that an engine has, by the model's id, the first of them in front.
+
+    `catalogue` is one without the engines' own models. `default` answers for all others, and takes part here only if
+    it is Cloudflare and has the model.
+    """
+    served: dict[str, list[Candidate]] = {}
+    for id, engines in engines_of(specs, catalogue).items():
+        candidates = served[id] = list(engines)
+        if default == "cloudflare" and any(model.id == id and not model.is_retired for model in catalogue):
+            candidates.insert(0 if prefer == "cloudflare" else len(candidates), Candidate(default))
+    return served

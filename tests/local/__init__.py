@@ -1,0 +1,1 @@
+"""Tests of `adapters.local`, file for file."""
