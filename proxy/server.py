@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import multiprocessing
 import os
 import secrets
 import signal
@@ -191,12 +192,25 @@ class _Worker:
     hop: str
 
     def __call__(self) -> ASGIApp:
+        _end_with_parent()
         settings = read_settings(self.options)
         logs.configure(settings.log_level, settings.log_format)
         return _app(settings, self.tokens, self.hop)
 
     def __repr__(self) -> str:
         return "_Worker(***)"
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed is to stop in order: it would hold the port for ever, and has no engines."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # it is uvicorn's, which spawned us
+
+    def wait() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
 
 
 def _app(settings: Settings, tokens: tuple[str, ...], hop: str) -> ASGIApp:

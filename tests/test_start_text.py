@@ -160,3 +160,12 @@ def test_the_command_is_named_as_it_was_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", str(on_path.parent))
     assert relay_command(str(on_path), tmp_path / "elsewhere") == "relay"
     assert relay_command(str(tmp_path / "other" / "relay"), tmp_path) == str(tmp_path / "other" / "relay")
+
+
+def test_engines_are_named(tmp_path: Path) -> None:
+    (tmp_path / "relay.toml").write_text(
+        '[[engines]]\nname = "far"\nurl = "http://127.0.0.1:1/v1"\nprofile = "vllm"\nmodels = ["a"]\n'
+        '[[engines]]\nname = "near"\ncommand = ["serve", "{port}"]\nmodels = ["b"]\n'
+    )
+    assert "engines   far (vllm), near (started by the first request)\n" in text(load(tmp_path))
+    assert "engines" not in text(load(tmp_path / "elsewhere"))

@@ -186,7 +186,7 @@ class Runner:
             return Stream(ChatStreamEncoder(request, stamp), self._backend.stream_chat(request, call))
 
         async def work() -> Json:
-            result = _priced(await self._backend.chat(request, call), model)
+            result = _priced(await self._backend.chat(request, call), model, call)
             return _json(dump_chat_result(result, request, stamp), model, result.usage)
 
         return Whole(work)
@@ -223,13 +223,13 @@ class Runner:
         return Stream(encoder(_stamp(model.id), padding=padding), self._backend.stream_chat(asked.request, call))
 
     async def _whole_chat(self, model: Model, asked: NativeChatRequest, call: Call) -> Json:
-        result = _priced(await self._backend.chat(asked.request, call), model)
+        result = _priced(await self._backend.chat(asked.request, call), model, call)
         body = dump_native_chat(result, asked, native_result=model.native_result, stamp=_stamp(model.id))
         return _json(body, model, result.usage)
 
     async def _responses(self, model: Model, body: bytes, call: Call) -> Json:
         request = parse_responses_request(body)
-        result = _priced(await self._backend.chat(request, call), model)
+        result = _priced(await self._backend.chat(request, call), model, call)
         return _json(dump_responses_result(result, request, _stamp(model.id, ID_PREFIX)), model, result.usage)
 
     # ------------------------------------------------------------ everything else
@@ -275,6 +275,9 @@ class Runner:
         return Binary(Media(frames, "text/event-stream"), neurons_of(model, result.usage))
 
 
+_ACCOUNTS = frozenset(("cloudflare", "simulator"))
+
+
 def _chat_fields(payload: Payload) -> bytes | dict[str, Any]:
     """The fields of a chat: JSON as it is, those of a form, or an image beside the rest."""
     kind = payload.content_type.partition(";")[0].strip().lower()
@@ -293,10 +296,10 @@ def _shape(result: EmbeddingResult) -> list[int]:
     return [len(result.vectors), len(result.vectors[0]) if result.vectors else 0]
 
 
-def _priced(result: ChatResult, model: Model) -> ChatResult:
-    """The same answer, its usage with neurons."""
+def _priced(result: ChatResult, model: Model, call: Call) -> ChatResult:
+    """The same answer, its usage with neurons: none where it was no account that answered, or one made believe."""
     usage = result.usage or Usage(estimated=True)
-    neurons = round(neurons_of(model, usage), 4)
+    neurons = round(neurons_of(model, usage), 4) if call.upstream in _ACCOUNTS else 0.0
     return msgspec.structs.replace(result, usage=msgspec.structs.replace(usage, neurons=neurons))
 
 

@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from adapters.local.spec import EngineSpec
 from proxy.settings import Settings
 from proxy.sources import SourceOptions, user_file
 
@@ -108,12 +109,18 @@ def start_text(
     else:
         gateway = f" through AI Gateway {settings.ai_gateway}" if settings.ai_gateway else ""
         lines.append(f"upstream  Cloudflare Workers AI{gateway}; credentials from {settings.credentials_origin}")
+    if settings.engines:
+        lines.append(f"engines   {', '.join(map(_engine, settings.engines))}")
     if settings.script is not None:
         lines.append(f"script    {settings.script}: the simulator does what its rules say")
     lines.append("try       " + curl_line(url, shown or f"$({printing})"))
     if settings.origins["tokens"] == "environment":
         lines.append("          in a shell that has the same RELAY_TOKENS")
     return "\n".join(lines) + "\n"
+
+
+def _engine(spec: EngineSpec) -> str:
+    return f"{spec.name} ({'started by the first request' if spec.is_local else spec.profile})"
 
 
 def curl_line(url: str, token: str) -> str:

@@ -1,0 +1,213 @@
+"""Engines behind the relay: who answers, and that nobody notices when that changes.
+
+Over real sockets; a local engine is a child process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from adapters.local.control import EngineClient
+from adapters.local.folders import control_socket
+from adapters.local.host import supervised
+from adapters.local.look import look
+from adapters.local.status import EngineStatus
+from proxy.app import create_app
+from proxy.handover import Retries
+from proxy.settings import Settings
+from tests.support.cloudflare import FakeCloudflare, failure, frames, hello, stream
+from tests.support.engines import FAKE_ENGINE
+from tests.support.processes import until_gone
+from tests.support.relay import MODEL, asking, calling, settings_for
+from tests.support.servers import Served, serving
+from tests.support.streams import CHAT
+
+pytestmark = pytest.mark.anyio
+
+SAID = "Hello from the engine"
+OWN = "my-model"
+
+
+def engine_table(*behaviour: str, name: str = "gpu", **fields: object) -> str:
+    """A local engine that answers for `OWN` under the name `tiny`."""
+    command = [sys.executable, "-I", str(FAKE_ENGINE), "--socket", "{socket}", *behaviour]
+    lines = [f'name = "{name}"', f"command = {command!r}", 'profile = "llama-server"', f'models = {{"{OWN}" = "tiny"}}']
+    return "\n".join(["[[engines]]", *lines, *(f"{key} = {value}" for key, value in fields.items())]) + "\n"
+
+
+def rule(*candidates: str, model: str = MODEL, **fields: str) -> str:
+    more = "".join(f"{key} = {value}\n" for key, value in fields.items())
+    return f'[models."{model}"]\ncandidates = {list(candidates)!r}\n{more}'
+
+
+class Rig(NamedTuple):
+    relay: Served
+    cloudflare: FakeCloudflare
+    settings: Settings
+    upstream: AsyncExitStack
+    """Closing it is the end of Cloudflare."""
+
+    async def status(self) -> EngineStatus:
+        async with EngineClient(control_socket(self.settings.state_dir)) as client:
+            return (await client.status())[0]
+
+
+@asynccontextmanager
+async def rigged(folder: Path, toml: str, **flags: object) -> AsyncIterator[Rig]:
+    (folder / "relay.toml").write_text(toml)
+    cloudflare = FakeCloudflare()
+    async with AsyncExitStack() as upstream:
+        served = await upstream.enter_async_context(serving(cloudflare))
+        settings = settings_for(folder, served.url, **flags)
+        app = create_app(settings, settings.tokens, retries=Retries(settings.retries, 0.0))
+        with supervised(settings.engines, probe=look, state_dir=settings.state_dir, surroundings=dict(os.environ)):
+            async with serving(app) as relay:
+                yield Rig(relay, cloudflare, settings, upstream)
+
+
+def text_of(response: httpx.Response) -> str:
+    """What a chat said, whole or streamed; it has to have ended well."""
+    assert response.status_code == 200, response.text
+    if response.headers["content-type"] == "application/json":
+        text: str = response.json()["choices"][0]["message"]["content"]
+        return text
+    assert response.text.endswith("data: [DONE]\n\n"), response.text
+    lines = [line.removeprefix("data: ") for line in response.text.splitlines() if line.startswith('data: {"id"')]
+    chunks: list[dict[str, Any]] = [httpx.Response(200, text=line).json() for line in lines]
+    return "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks if chunk["choices"])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_spent_allocation_is_handed_over_and_the_account_rests(tmp_path: Path, streamed: bool) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, failure(429, 3036))
+        for _ in range(2):
+            response = await client.post(CHAT, json=asking(stream=streamed))
+            assert text_of(response) == SAID
+            assert response.headers["x-relay-upstream"] == "gpu"
+            assert response.headers["x-relay-handover"] == "cloudflare=insufficient_quota"
+        assert len(rig.cloudflare.runs) == 1
+
+
+async def test_who_answers_first_needs_no_header_of_a_hand_over(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, hello)
+        response = await client.post(CHAT, json=asking())
+        assert response.headers["x-relay-upstream"] == "cloudflare" and "x-relay-handover" not in response.headers
+        assert (await rig.status()).starts == 0
+
+
+async def test_when_cloudflare_dies_in_a_busy_minute_no_client_sees_an_error(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, *[hello] * 100)
+
+        async def ask(i: int) -> httpx.Response:
+            return await client.post(CHAT, json=asking(stream=bool(i % 2)))
+
+        async with asyncio.TaskGroup() as group:
+            before = [group.create_task(ask(i)) for i in range(20)]
+        await rig.upstream.aclose()
+        async with asyncio.TaskGroup() as group:
+            after = [group.create_task(ask(i)) for i in range(40)]
+        assert {task.result().headers["x-relay-upstream"] for task in before} == {"cloudflare"}
+        assert {text_of(task.result()) for task in after} == {SAID}
+        assert (await rig.status()).starts == 1
+
+
+async def test_what_has_begun_is_not_begun_anew(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, stream(frames({"response": "Hel"}), cut=True))
+        response = await client.post(CHAT, json=asking(stream=True))
+        assert "Hel" in response.text and '"error"' in response.text and "[DONE]" not in response.text
+        assert (await rig.status()).starts == 0
+
+
+async def test_a_mistake_of_the_clients_is_nobody_elses_business(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, failure(400, 5006))
+        assert (await client.post(CHAT, json=asking())).status_code == 400
+        assert (await rig.status()).starts == 0
+
+
+async def test_an_engine_that_was_killed_answers_the_next_request(tmp_path: Path) -> None:
+    async with rigged(tmp_path, engine_table()) as rig, calling(rig.relay.url) as client:
+        assert text_of(await client.post(CHAT, json=asking(model=OWN))) == SAID
+        pid = (await rig.status()).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        await until_gone(pid)
+        assert text_of(await client.post(CHAT, json=asking(model=OWN, stream=True))) == SAID
+        assert (await rig.status()).starts == 2
+
+
+async def test_an_engine_that_dies_in_an_answer_breaks_that_answer_alone(tmp_path: Path) -> None:
+    async with rigged(tmp_path, engine_table("--crash-mid-stream")) as rig, calling(rig.relay.url) as client:
+        broken = await client.post(CHAT, json=asking(model=OWN, stream=True))
+        assert "Hello" in broken.text and '"error"' in broken.text and "[DONE]" not in broken.text
+        assert text_of(await client.post(CHAT, json=asking(model=OWN))) == SAID
+
+
+async def test_an_engine_without_work_is_stopped(tmp_path: Path) -> None:
+    async with rigged(tmp_path, engine_table(keep_alive=0.2)) as rig, calling(rig.relay.url) as client:
+        assert text_of(await client.post(CHAT, json=asking(model=OWN))) == SAID
+        pid = (await rig.status()).pid
+        if pid is not None:  # it may be gone already
+            await until_gone(pid)
+        assert text_of(await client.post(CHAT, json=asking(model=OWN))) == SAID
+
+
+async def test_an_engine_that_cannot_start_is_an_error_unless_somebody_else_answers(tmp_path: Path) -> None:
+    toml = rule("gpu:tiny", "cloudflare") + engine_table("--crash-at-start", "3")
+    async with rigged(tmp_path, toml, retries=0) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, hello)
+        response = await client.post(CHAT, json=asking())
+        assert response.headers["x-relay-upstream"] == "cloudflare"
+        assert response.headers["x-relay-handover"].startswith("gpu=")
+        alone = await client.post(CHAT, json=asking(model=OWN))
+        assert (alone.status_code, alone.json()["error"]["type"]) == (503, "server_error")
+
+
+async def test_emulated_workers_ai_is_answered_by_an_engine_under_cloudflares_name(tmp_path: Path) -> None:
+    async with rigged(tmp_path, rule("gpu:tiny") + engine_table()) as rig, calling(rig.relay.url) as client:
+        url = f"/client/v4/accounts/local/ai/run/{MODEL}"
+        whole = await client.post(url, json={"prompt": "hi"})
+        assert whole.json()["result"]["response"] == SAID
+        assert (whole.headers["x-relay-upstream"], whole.headers["cf-ai-neurons"]) == ("gpu", "0.00")
+        streamed = await client.post(url, json={"prompt": "hi", "stream": True})
+        assert '"response":"Hello"' in streamed.text and streamed.text.endswith("data: [DONE]\n\n")
+        assert not rig.cloudflare.runs
+
+
+PREFERRED = {"cloudflare": ["cloudflare"], "local": ["gpu"]}
+
+
+@pytest.mark.parametrize(("prefer", "upstreams"), PREFERRED.items(), ids=PREFERRED)
+async def test_the_operator_says_who_is_first_for_what_both_have(
+    tmp_path: Path, prefer: str, upstreams: list[str]
+) -> None:
+    toml = engine_table().replace(OWN, MODEL)
+    async with rigged(tmp_path, toml, prefer=prefer) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, hello)
+        response = await client.post(CHAT, json=asking())
+        assert [response.headers["x-relay-upstream"]] == upstreams
+
+
+async def test_models_of_engines_are_listed(tmp_path: Path) -> None:
+    async with rigged(tmp_path, engine_table()) as rig, calling(rig.relay.url) as client:
+        assert OWN in [row["id"] for row in (await client.get("/v1/models")).json()["data"]]
+        assert (await client.get(f"/v1/models/{OWN}")).json()["id"] == OWN
