@@ -12,10 +12,7 @@ import msgspec
 
 from adapters.wire.engine_form import ALL_CHOICES, EngineForm
 
-_OPENAI = (
-    *("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs"),
-    "top_logprobs",
-)
+_OPENAI = (*("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs"),)
 _SERVERS = (*_OPENAI, "top_k", "min_p", "repetition_penalty", "chat_template_kwargs")
 _EFFORTS = ("none", "low", "medium", "high")
 
@@ -81,6 +78,8 @@ _LLAMA_SERVER = Profile(
         seeds=2**32 - 1,  # the one after these means: at random
         efforts=None,
         effort_in_template=True,
+        least_alternatives=1,  # without a number it tells 20, with 0 none of anything
+        logprobs_beside_tools=False,
         tool_choices=ALL_CHOICES - {"named"},  # an object is taken for "auto"
         reasoning="reasoning_content",
     ),
@@ -93,9 +92,7 @@ _LLAMA_SERVER = Profile(
 _OLLAMA = Profile(
     name="ollama",
     form=EngineForm(
-        fields=_same(
-            *("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logprobs", "top_logprobs")
-        ),
+        fields=_same("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logprobs"),
         efforts=_EFFORTS,
         tool_choices=frozenset(),
         parallel_tool_calls=False,

@@ -13,9 +13,11 @@ import msgspec
 
 from adapters.base import ChatAdapter, Embedder
 from adapters.breaker import Breaker
-from adapters.engine_health import Health
+from adapters.engine_calls import EngineCalls
+from adapters.engine_health import Health, probe
 from adapters.engine_stats import EngineStats
 from adapters.errors import Fault, RelayError
+from adapters.openai_compatible import OpenAICompatible
 from adapters.replica_choice import MOST_EXCESS, load_of
 
 LOOKS = 2  # in a row that found nobody there: one may be lost by an engine that is hard at work
@@ -181,3 +183,15 @@ class Replica:
         if self.rest:
             return f"it asked for no new work for {self.rest:.0f} seconds"
         return ""
+
+
+def replica_of(
+    name: str, calls: EngineCalls, *, weight: float = 1.0, clock: Callable[[], float] = time.monotonic
+) -> Replica:
+    """A replica at the address that `calls` go to."""
+    engine = OpenAICompatible(calls, stats=EngineStats(clock))
+
+    def look(open_requests: int) -> Awaitable[Health]:
+        return probe(calls, open_requests=open_requests)
+
+    return Replica(name, engine, look, weight=weight, places=engine.admission.limit, clock=clock)

@@ -585,13 +585,21 @@ async def test_an_engine_that_has_moved_is_called_where_it_is(engine: FakeEngine
 
 
 async def test_an_engine_is_reached_through_a_unix_socket(tmp_path: Path) -> None:
-    wire = STREAM_HEAD + b"".join(raw_chunk(frame) for frame in STREAMS["chatglm.cpp"]) + b"0\r\n\r\n"
+    wire = STREAM_HEAD + b"".join(map(raw_chunk, STREAMS["chatglm.cpp"])) + b"0\r\n\r\n"
     peer = Peer()
-    server = await asyncio.start_unix_server(scripted(peer, [wire]), tmp_path / "engine.sock")
-    transport = open_transport(connect_timeout=5, uds=str(tmp_path / "engine.sock"))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await scripted(peer, [wire])(reader, writer)
+        writer.close()
+        await writer.wait_closed()
+        peer.left.set()
+
+    socket = tmp_path / "engine.sock"
+    transport = open_transport(connect_timeout=5, uds=str(socket))
     endpoint = Endpoint(name="near", base_url="http://localhost/v1", profile=PROFILES["chatglm.cpp"])
-    async with server:
+    async with asyncio.timeout(DEADLINE), await asyncio.start_unix_server(serve, socket):
         assert text_of(await events_of(OpenAICompatible(EngineCalls(transport, endpoint)))) == "Hello there"
+        await peer.left.wait()
         await transport.aclose()
     assert peer.requests[0].startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
 

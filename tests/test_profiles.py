@@ -144,9 +144,29 @@ FIELDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[str]]] = {
     "an effort for the template": (
         "llama-server",
         {"reasoning_effort": "low", "chat_template_kwargs": {"a": 1}},
-        {"chat_template_kwargs": {"reasoning_effort": "low", "a": 1}},
+        {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "low", "a": 1}},
         [],
     ),
+    "log probabilities": ("vllm", {"logprobs": True}, {"logprobs": True}, []),
+    "log probabilities without alternatives": (
+        "vllm",
+        {"logprobs": True, "top_logprobs": 0},
+        {"logprobs": True, "top_logprobs": 0},
+        [],
+    ),
+    "of which llama-server would tell nothing": (
+        "llama-server",
+        {"logprobs": True, "top_logprobs": 0},
+        {"logprobs": True, "top_logprobs": 1},
+        [],
+    ),
+    "and without a number 20 of each": (
+        "llama-server",
+        {"logprobs": True},
+        {"logprobs": True, "top_logprobs": 1},
+        [],
+    ),
+    "alternatives of nothing": ("llama-server", {"top_logprobs": 0}, {}, []),
     "no effort at all": ("chatglm.cpp", {"reasoning_effort": "low"}, {}, ["reasoning_effort=dropped"]),
     "stop": ("transformers-serve", {"stop": ("END",)}, {"stop": ["END"]}, []),
     "stop where the relay cuts": ("chatglm.cpp", {"stop": ("END",)}, {}, ["stop=emulated"]),
@@ -168,6 +188,18 @@ def test_a_field_is_put_into_the_engines_terms(
     for name in ("model", "messages", "stream", "max_tokens"):
         body.pop(name, None)
     assert (body, listed) == (sent, changes)
+
+
+@pytest.mark.parametrize(
+    ("stream", "tools", "kept"), [(True, (TIME,), False), (False, (TIME,), True), (True, (), True)]
+)
+def test_llama_server_tells_no_probabilities_in_a_stream_with_tools(
+    stream: bool, tools: tuple[Tool, ...], kept: bool
+) -> None:
+    body, changes = dumped("llama-server", asking(tools=tools, logprobs=True, top_logprobs=2), stream)
+    assert ("logprobs" in body) is ("top_logprobs" in body) is kept
+    assert changes == ([] if kept else ["logprobs=dropped", "top_logprobs=dropped"])
+    assert "logprobs" in dumped("vllm", asking(tools=tools, logprobs=True), stream)[0]
 
 
 # ---------------------------------------------------------------- the length of an answer

@@ -28,7 +28,11 @@ class EngineForm(msgspec.Struct, frozen=True, kw_only=True):
     efforts: tuple[str, ...] | None = ()
     """Its words for `reasoning_effort`: the nearest is sent. `None`: any word, as it is; `()`: it knows none."""
     effort_in_template: bool = False
-    """The effort is an argument of the chat template rather than a field."""
+    """Older builds of it take the effort as an argument of the chat template alone."""
+    least_alternatives: int = 0
+    """The smallest `top_logprobs` with which `logprobs` brings anything."""
+    logprobs_beside_tools: bool = True
+    """It can tell log probabilities in a stream that may hold calls."""
     stop: bool = True
     """It knows `stop`; where it does not, the relay cuts."""
     stream_options: bool = True

@@ -16,7 +16,7 @@ from adapters.wire.openai_upstream import dump_message, dump_response_format, du
 
 _SAMPLING = (
     *("temperature", "top_p", "top_k", "min_p", "seed", "frequency_penalty", "presence_penalty"),
-    *("repetition_penalty", "logit_bias", "chat_template_kwargs", "logprobs", "top_logprobs"),
+    *("repetition_penalty", "logit_bias", "chat_template_kwargs"),
 )
 _NEUTRAL: dict[str, float] = {
     "top_p": 1,
@@ -24,7 +24,6 @@ _NEUTRAL: dict[str, float] = {
     "frequency_penalty": 0,
     "presence_penalty": 0,
     "repetition_penalty": 1,
-    "top_logprobs": 0,
 }
 """Values that ask for nothing: to leave them out is no change."""
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -61,7 +60,9 @@ def dump_engine_request(
     if limit is not None:
         body["max_tokens"] = limit
     body |= _sampling(request, form, changes)
-    body |= _tools(request, form, changes)
+    tools = _tools(request, form, changes)
+    body |= tools
+    body |= _logprobs(request, form, changes, beside_tools=stream and bool(tools))
     if request.response_format is not None:
         if form.schemas:
             body["response_format"] = dump_response_format(request.response_format)
@@ -100,7 +101,7 @@ def _sampling(request: ChatRequest, form: EngineForm, changes: Changes) -> dict[
     wire: dict[str, Any] = {}
     for name in _SAMPLING:
         value = getattr(request, name)
-        if value is None or value is False:
+        if value is None:
             continue
         if name not in form.fields:
             if value != _NEUTRAL.get(name):
@@ -111,6 +112,18 @@ def _sampling(request: ChatRequest, form: EngineForm, changes: Changes) -> dict[
         wire[form.fields[name]] = _in_range(name, value, form, changes)
     _effort(request, form, changes, wire)
     return wire
+
+
+def _logprobs(request: ChatRequest, form: EngineForm, changes: Changes, *, beside_tools: bool) -> dict[str, Any]:
+    """`top_logprobs` alone is a mistake to some engines, and nothing to the others."""
+    if not request.logprobs:
+        return {}
+    if "logprobs" not in form.fields or (beside_tools and not form.logprobs_beside_tools):
+        changes.dropped(logprobs=True, top_logprobs=request.top_logprobs or None)
+        return {}
+    if request.top_logprobs is None and not form.least_alternatives:
+        return {"logprobs": True}
+    return {"logprobs": True, "top_logprobs": max(request.top_logprobs or 0, form.least_alternatives)}
 
 
 def _in_range(name: str, value: Any, form: EngineForm, changes: Changes) -> Any:
@@ -134,10 +147,9 @@ def _effort(request: ChatRequest, form: EngineForm, changes: Changes, wire: dict
         wanted = _EFFORTS.index(effort)
         effort = min(form.efforts, key=lambda name: abs(_EFFORTS.index(name) - wanted))
         changes.list.append(Change("reasoning_effort", "clamped"))
+    wire["reasoning_effort"] = effort
     if form.effort_in_template:
         wire["chat_template_kwargs"] = {"reasoning_effort": effort, **(request.chat_template_kwargs or {})}
-    else:
-        wire["reasoning_effort"] = effort
 
 
 # ---------------------------------------------------------------- tools

@@ -37,7 +37,8 @@ const scenarios = {
   async models() {
     const names = [];
     for await (const model of client.ai.models.list({ account_id, per_page: 20 })) names.push(model.name);
-    return { several_pages: names.length > 20, unique: new Set(names).size === names.length, known: names.includes(chat) };
+    const unique = new Set(names).size === names.length;
+    return { several_pages: names.length > 20, unique, known: names.includes(chat) };
   },
   async schema() {
     const { input } = await client.ai.models.schema.get({ account_id, model: chat });
@@ -80,7 +81,8 @@ for (const [name, scenario] of Object.entries(scenarios)) {
   try {
     seen[name] = await scenario();
   } catch (error) {
-    seen[name] = { error: error.constructor.name, status: error.status ?? null, codes: error.errors?.map((one) => one.code) ?? String(error) };
+    const codes = error.errors?.map((one) => one.code) ?? String(error);
+    seen[name] = { error: error.constructor.name, status: error.status ?? null, codes };
   }
 }
 console.log(JSON.stringify(seen));

@@ -14,7 +14,8 @@ function redirected(url, init) {
   return fetch(String(url).replace(CLOUDFLARE, baseURL), init);
 }
 
-const platform = mode === "binding" ? await getPlatformProxy({ configPath, environment: "relay", persist: false }) : null;
+const platform =
+  mode === "binding" ? await getPlatformProxy({ configPath, environment: "relay", persist: false }) : null;
 const provider = createWorkersAI(
   platform === null ? { accountId: "local", apiKey, fetch: redirected } : { binding: platform.env.AI },
 );
@@ -35,7 +36,8 @@ const scenarios = {
   },
   async tools() {
     const weather = tool({ description: "The weather of a city", inputSchema: z.object({ city: z.string() }) });
-    const { toolCalls } = await generateText({ model: provider(chat), prompt, tools: { weather }, toolChoice: "required" });
+    const asked = { model: provider(chat), prompt, tools: { weather }, toolChoice: "required" };
+    const { toolCalls } = await generateText(asked);
     return toolCalls.map(({ toolName, input }) => ({ toolName, keys: Object.keys(input) }));
   },
   async embeddings() {

@@ -2,7 +2,7 @@
 // gives a JSON value of what it saw; an error that it throws is what it saw as well.
 
 const CHAT = "@cf/meta/llama-3.2-1b-instruct";
-const MESSAGES = [{ role: "user", content: "How warm is it in Oslo?" }];
+const ASKED = { messages: [{ role: "user", content: "How warm is it in Oslo?" }], max_tokens: 12 };
 const PAGE = "<html><body><h1>Oslo</h1><p>Four degrees.</p></body></html>";
 
 /** The first bytes of a body, as text, and its length. */
@@ -34,15 +34,15 @@ function silence() {
 
 const scenarios = {
   async text(ai) {
-    const answer = await ai.run(CHAT, { messages: MESSAGES, max_tokens: 12 });
+    const answer = await ai.run(CHAT, ASKED);
     return { text: answer.response, total: answer.usage.total_tokens };
   },
   async request_id(ai) {
-    await ai.run(CHAT, { messages: MESSAGES, max_tokens: 12 });
+    await ai.run(CHAT, ASKED);
     return { id: await ai.lastRequestId, status: await ai.lastRequestHttpStatusCode };
   },
   async stream(ai) {
-    const stream = await ai.run(CHAT, { messages: MESSAGES, max_tokens: 12, stream: true });
+    const stream = await ai.run(CHAT, { ...ASKED, stream: true });
     const frames = (await new Response(stream).text()).split("\n\n").filter(Boolean);
     const data = frames.map((frame) => frame.replace(/^data: /, ""));
     const events = data.slice(0, -1).map((text) => JSON.parse(text));
@@ -80,7 +80,7 @@ const scenarios = {
     return ai.run(CHAT, { messages: "none" });
   },
   async raw(ai) {
-    const response = await ai.run(CHAT, { messages: MESSAGES, max_tokens: 12 }, { returnRawResponse: true });
+    const response = await ai.run(CHAT, ASKED, { returnRawResponse: true });
     const { usage } = await response.json();
     return { status: response.status, type: response.headers.get("content-type"), total: usage.total_tokens };
   },
@@ -104,13 +104,13 @@ const scenarios = {
   },
   async gateway(ai) {
     const gateway = ai.gateway("test");
-    const request = { provider: "workers-ai", endpoint: CHAT, headers: {}, query: { messages: MESSAGES, max_tokens: 12 } };
+    const request = { provider: "workers-ai", endpoint: CHAT, headers: {}, query: ASKED };
     const response = await gateway.run(request);
     const body = await response.json();
     return { status: response.status, success: body.success, text: body.result.response };
   },
   async through_gateway(ai) {
-    const answer = await ai.run(CHAT, { messages: MESSAGES, max_tokens: 12 }, { gateway: { id: "test" } });
+    const answer = await ai.run(CHAT, ASKED, { gateway: { id: "test" } });
     return { text: answer.response, log: typeof (await ai.aiGatewayLogId) };
   },
 };

@@ -94,7 +94,7 @@ def miniflare(package: str) -> Callable[[Bench], Seen]:
 def vitest(bench: Bench) -> Seen:
     words = node(MODULES / "vitest" / "vitest.mjs", "run", "--root", str(HERE))
     environ = bench.surroundings.environ(
-        RELAY_BINDING_URL=bench.relay.binding_url, VITE_CACHE_DIR=str(bench.folder / "vite")
+        AI_BINDING_URL=bench.relay.binding_url, VITE_CACHE_DIR=str(bench.folder / "vite")
     )
     done = finished(words, cwd=bench.folder, env=environ)
     assert done.returncode == 0, done.stdout + done.stderr

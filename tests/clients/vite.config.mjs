@@ -2,4 +2,7 @@
 import { cloudflare } from "@cloudflare/vite-plugin";
 import { defineConfig } from "vite";
 
-export default defineConfig({ cacheDir: ".vite", plugins: [cloudflare({ inspectorPort: false, persistState: false })] });
+export default defineConfig({
+  cacheDir: ".vite",
+  plugins: [cloudflare({ inspectorPort: false, persistState: false })],
+});

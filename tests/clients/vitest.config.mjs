@@ -1,7 +1,7 @@
 import { cloudflareTest } from "@cloudflare/vitest-pool-workers";
 import { defineConfig } from "vitest/config";
 
-const remoteProxyConnectionString = new URL(process.env.RELAY_BINDING_URL);
+const remoteProxyConnectionString = new URL(process.env.AI_BINDING_URL);
 
 export default defineConfig({
   // What Vite prepares goes to a folder of its own, so that runs beside each other do not meet.

@@ -106,11 +106,11 @@ CHATGLM: dict[str, dict[str, Ask]] = {
         "limit-over-context": _chat(max_tokens=100_000),
     },
     "caller": {
-        "call": _chat(max_tokens=400, **TOOLS),
-        "call-stream": _chat(max_tokens=400, stream=True, **TOOLS),
-        "call-cut": _chat(max_tokens=275, **TOOLS),
+        "call": _chat(max_tokens=700, **TOOLS),
+        "call-stream": _chat(max_tokens=700, stream=True, **TOOLS),
+        "call-cut": _chat(max_tokens=515, **TOOLS),
     },
-    "rambling-caller": {"call-unreadable": _chat(max_tokens=400, **TOOLS)},
+    "rambling-caller": {"call-unreadable": _chat(max_tokens=700, **TOOLS)},
 }
 """By model."""
 

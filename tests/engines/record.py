@@ -127,12 +127,12 @@ def record_chatglm(built: Path) -> None:
 
 def _watch_chatglm(engine: Engine) -> None:
     """Say how it behaves at work: what no single exchange shows."""
-    long = Ask.chat({**PLAIN, "stream": True, "max_tokens": 600})
+    long = Ask.chat({**PLAIN, "stream": True, "max_tokens": 150})
     with _connected(engine.port, _request(long)) as first:
         _until(first, b'"content":"')
         _say(f"  a look during a stream took {_seconds(engine, Ask('/v1/models')):.2f} s")
     _say(f"  an answer after a client had left took {_seconds(engine, Ask.chat({**PLAIN, 'max_tokens': 30})):.2f} s")
-    with _connected(engine.port, _request(Ask.chat({**PLAIN, "max_tokens": 600}))):
+    with _connected(engine.port, _request(Ask.chat({**PLAIN, "max_tokens": 150}))):
         _say(f"  a look during a whole answer took {_seconds(engine, Ask('/v1/models')):.2f} s")
     with _connected(engine.port, _request(long)) as first:
         _until(first, b'"content":"')

@@ -27,7 +27,7 @@ from adapters.local.pace import Pace
 from adapters.local.spec import EngineSpec
 from adapters.local.status import EngineStatus, State
 from tests.support.engines import fake
-from tests.support.processes import is_alive, until_gone, written_pids, zombies
+from tests.support.processes import children_of, is_alive, until_gone, written_pids, zombies
 from tests.support.servers import DEADLINE
 
 pytestmark = [
@@ -99,8 +99,8 @@ async def test_an_engine_that_is_killed_is_another_for_the_next_request(tmp_path
 async def test_an_engine_that_dies_in_a_stream_is_another_for_the_next_request(tmp_path: Path) -> None:
     async with supervising(tmp_path, fake("--crash-mid-stream")) as client:
         async with client.lease("fake") as address, calling(address) as engine:
-            with pytest.raises(httpx.TransportError):
-                await engine.post("/chat/completions", json={**CHAT, "stream": True})
+            answer = await engine.post("/chat/completions", json={**CHAT, "stream": True})
+            assert "Hello" in answer.text and "[DONE]" not in answer.text
             client.report_failure("fake")
         assert await chat(client) == "Hello from the engine"
         assert (await status(client)).starts == 2
@@ -212,7 +212,7 @@ async def test_worker_processes_share_an_engine_and_one_that_is_killed_gives_it_
 
 async def test_a_relay_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     offspring = tmp_path / "offspring"
-    specs = msgspec.json.encode([fake("--offspring", offspring, "--ignore-sigterm")]).decode()
+    specs = msgspec.json.encode([fake("--offspring", offspring)]).decode()
     async with asyncio.timeout(3 * DEADLINE), child("engine_host", str(tmp_path), specs) as relay:
         assert await line_of(relay) == "running"
         async with EngineClient(control_socket(tmp_path)) as client:
@@ -240,7 +240,7 @@ async def test_one_state_directory_has_one_supervisor(tmp_path: Path) -> None:
 async def test_without_local_engines_there_is_no_supervisor(tmp_path: Path) -> None:
     remote = EngineSpec(name="remote", urls=("http://127.0.0.1:1/v1",))
     with supervised([remote], probe=look, state_dir=tmp_path, surroundings={}):
-        assert list(tmp_path.iterdir()) == []
+        assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
@@ -329,8 +329,11 @@ async def test_engines_end_with_the_relay(tmp_path: Path, workers: str, number: 
             async with client.lease("fake") as address, calling(address) as engine:
                 environment = (await engine.get(address.url.removesuffix("/v1") + "/environment")).json()
         assert not any(name.startswith(("RELAY_", "CLOUDFLARE_")) for name in environment)
+        workers_of_it = children_of(relay.pid)
         relay.send_signal(number)
         await relay.wait()
+        for worker in workers_of_it:
+            await until_gone(worker)
         await until_gone(pid)
         assert relay.returncode == (-signal.SIGKILL if number is signal.SIGKILL else 0)
 

@@ -1,4 +1,6 @@
-"""A process that uses a local engine as a worker of the relay does: `python -m tests.support.engine_worker SOCKET NAME`.
+"""A process that uses a local engine as a worker of the relay does.
+
+    python -m tests.support.engine_worker SOCKET NAME
 
 Writes the engine's address once it has it, and keeps its lease until its standard input ends.
 """

@@ -33,16 +33,20 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def zombies() -> list[int]:
-    """Children of this process that have ended and that nobody has waited for."""
+def children_of(parent: int) -> list[int]:
     found = []
-    for entry in os.listdir("/proc"):
+    for entry in filter(str.isdecimal, os.listdir("/proc")):
         try:
-            if entry.isdecimal() and parent_of(int(entry)) == os.getpid() and _state(int(entry)) == "Z":
+            if parent_of(int(entry)) == parent:
                 found.append(int(entry))
         except OSError:
-            continue
+            continue  # it has ended meanwhile
     return found
+
+
+def zombies() -> list[int]:
+    """Children of this process that have ended and that nobody has waited for."""
+    return [child for child in children_of(os.getpid()) if not is_alive(child)]
 
 
 def written_pids(file: Path) -> list[int]:

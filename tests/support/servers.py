@@ -29,6 +29,13 @@ class Served:
     def stop(self) -> None:
         self._server.stop()
 
+    def kill(self) -> None:
+        """As if the process had died: nobody listens any more, and every connection is reset."""
+        for server in self._server.servers:
+            server.close()
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()  # type: ignore[union-attr]  # one that is among them has a transport
+
 
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
