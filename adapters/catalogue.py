@@ -199,7 +199,7 @@ class Catalogue:
         for model in self:
             if model.status == "listed":
                 names[model.id.casefold()] = names[model.short_name.casefold()] = model.id
-        close = difflib.get_close_matches(query, names, n=2 * limit, cutoff=0.5)
+        close = difflib.get_close_matches(query, names, n=2 * limit, cutoff=0.6)
         close += [name for name in names if len(query) > 2 and query in name]
         return list(dict.fromkeys(names[name] for name in close))[:limit]
 

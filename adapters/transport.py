@@ -28,6 +28,9 @@ _RACE = 1.0
 
 Limits = Mapping[str, float | None]
 
+Transport = httpx.AsyncBaseTransport
+"""The seam's type, for those who only pass it on."""
+
 
 def open_transport(
     *, connect_timeout: float, max_connections: int = 1000, direct: bool = False, uds: str | None = None

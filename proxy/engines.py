@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
-import httpx
-
 from adapters.catalogue import Catalogue
 from adapters.cloudflare_calls import Timeouts
 from adapters.engine_calls import QUEUE, Endpoint, EngineCalls
@@ -15,7 +13,7 @@ from adapters.local.leased import LeasedEngine, Leases
 from adapters.local.spec import EngineSpec
 from adapters.openai_compatible import OpenAICompatible
 from adapters.profiles import PROFILES
-from adapters.transport import open_transport
+from adapters.transport import Transport, open_transport
 from proxy.backends import Upstream
 from proxy.engine_models import engines_of
 from proxy.model_rules import Candidate
@@ -30,7 +28,7 @@ class Engines:
         self,
         specs: Sequence[EngineSpec],
         *,
-        transport: httpx.AsyncBaseTransport,
+        transport: Transport,
         leases: Leases,
         timeouts: Timeouts,
         hop: str,
@@ -42,7 +40,7 @@ class Engines:
         self._timeouts = timeouts
         self._hop = hop
         self._user_agent = user_agent
-        self._own: dict[str | None, httpx.AsyncBaseTransport] = {}
+        self._own: dict[str | None, Transport] = {}
 
     def upstreams(self) -> dict[str, Upstream]:
         return {spec.name: self._upstream(spec) for spec in self._specs}
@@ -78,7 +76,7 @@ class Engines:
         transport = self._near(address.uds) if spec.is_local or address.uds else self._transport
         return EngineCalls(transport, endpoint, timeouts=self._timeouts, hop=self._hop, user_agent=self._user_agent)
 
-    def _near(self, uds: str | None) -> httpx.AsyncBaseTransport:
+    def _near(self, uds: str | None) -> Transport:
         """The transport to this machine, which no proxy may come between; one for each Unix socket."""
         transport = self._own.get(uds)
         if transport is None:
