@@ -46,6 +46,16 @@ class Breaker:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Learn from how the request inside ends; one that is given up says nothing."""
+        with self.beginning():
+            yield
+        self.close()
+
+    @contextmanager
+    def beginning(self) -> Iterator[None]:
+        """As `watching`, where an answer has only begun by the end of the block: how it ends is for `close` or `broke`.
+
+        A trial is over by then, for an answer may take its time.
+        """
         trial = self.is_open
         self._trial = self._trial or trial
         try:
@@ -57,13 +67,14 @@ class Breaker:
                 self.close()
             raise
         else:
-            self.close()
+            if trial:
+                self.close()
         finally:
             if trial:
                 self._trial = False
 
     def broke(self, error: RelayError) -> None:
-        """Learn of an answer that had begun well."""
+        """Learn of an answer that had begun well and ended in an error."""
         if error.fault in _FAILURES:
             self._failed(trial=False)
 

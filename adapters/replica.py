@@ -16,7 +16,7 @@ from adapters.breaker import Breaker
 from adapters.engine_calls import EngineCalls
 from adapters.engine_health import Health, probe
 from adapters.engine_stats import EngineStats
-from adapters.errors import Fault, RelayError
+from adapters.errors import Fault
 from adapters.openai_compatible import OpenAICompatible
 from adapters.replica_choice import MOST_EXCESS, load_of
 
@@ -166,10 +166,6 @@ class Replica:
     def answered(self) -> None:
         """It is there, whatever the looks at it say."""
         self._misses = 0
-
-    def broke(self, error: RelayError) -> None:
-        """An answer that had begun has ended in an error."""
-        self.breaker.broke(error)
 
     @property
     def _is_fresh(self) -> bool:

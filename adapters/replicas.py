@@ -29,9 +29,6 @@ log = logging.getLogger("relay")
 INTERVAL = 5.0  # seconds between two rounds of looks, a fifth more or less
 IDLE = 60.0  # seconds without a request after which nobody looks any more: engines may want to sleep
 
-_ELSEWHERE = frozenset((429, 502, 503, 504))
-"""What an error looks like that is one replica's alone: limits, trouble, misconfiguration."""
-
 
 class Replicas:
     """A ChatAdapter and an Embedder. Every method that asks a replica raises RelayError.
@@ -146,7 +143,8 @@ class Replicas:
             return
         replica.saw(health)
         if (replica.state is State.DOWN) != (before is State.DOWN):
-            log.warning("replica %s/%s is %s %s", self.name, replica.name, replica.state.value, health.reason)
+            reason = f": {health.reason}" if health.reason else ""
+            log.warning("replica %s/%s is %s%s", self.name, replica.name, replica.state.value, reason)
 
     # ------------------------------------------------------------ choice
 
@@ -165,7 +163,7 @@ class Replicas:
             return await _noted(replica, attempt)
         except RelayError as exc:
             other = self._choose(key, besides=replica)
-            if other is None or exc.fault.value.status not in _ELSEWHERE or call.remaining() <= 0:
+            if other is None or not _is_its_own(exc) or call.remaining() <= 0:
                 raise
             reason = exc.code or exc.fault.value.code
         call.handovers.append(f"{self.name}/{replica.name}={reason}")
@@ -201,7 +199,7 @@ class Replicas:
         try:
             return await _noted(least_bad, attempt)
         except RelayError as exc:
-            if exc.fault.value.status in _ELSEWHERE:
+            if _is_its_own(exc):
                 exc.message = f"{self._plight()} {exc.message}"
             raise
 
@@ -209,6 +207,11 @@ class Replicas:
         counts = Counter(replica.state.value for replica in self._replicas)
         states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         return f"No replica of the engine '{self.name}' can take work ({states})."
+
+
+def _is_its_own(exc: RelayError) -> bool:
+    """Whether another replica may do better: limits, trouble and misconfiguration are of one replica."""
+    return exc.fault.value.status in (429, 502, 503, 504)
 
 
 async def _noted(replica: Replica, attempt: Callable[[Replica], Awaitable[T]]) -> T:
@@ -221,10 +224,12 @@ async def _noted(replica: Replica, attempt: Callable[[Replica], Awaitable[T]]) -
 async def _streaming(replica: Replica, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
     with replica.occupied():
         async with AsyncExitStack() as stack:
-            with replica.breaker.watching():
+            with replica.breaker.beginning():
                 batches = await stack.enter_async_context(replica.engine.stream_chat(request, call))
             try:
                 yield batches
             except RelayError as exc:  # raised where the batches are read, and thrown in here on its way out
-                replica.broke(exc)
+                replica.breaker.broke(exc)
                 raise
+            else:
+                replica.breaker.close()

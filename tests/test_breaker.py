@@ -104,3 +104,29 @@ def test_there_is_one_for_each_upstream_and_model_and_they_do_not_pile_up() -> N
     for i in range(1000):
         breakers.of("cloudflare", f"model-{i}")
     assert breakers.of("cloudflare", "a").admits
+
+
+def test_answers_that_begin_well_and_break_off_count_too() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(THRESHOLD):
+        assert not breaker.is_open and breaker.pause == 0.0
+        with breaker.beginning():
+            pass
+        breaker.broke(RelayError(Fault.INVALID_VALUE, "not its fault"))
+        breaker.broke(RelayError(Fault.UPSTREAM_ERROR, "its fault"))
+    assert breaker.is_open and not breaker.admits
+    assert breaker.pause == FIRST_PAUSE
+    clock.now += FIRST_PAUSE
+    with breaker.beginning():
+        assert not breaker.admits
+    assert breaker.admits and not breaker.is_open, "a trial is over when its answer begins"
+
+
+def test_open_ones_are_counted_by_upstream() -> None:
+    breakers = Breakers(Clock())
+    for model in ("a", "b"):
+        fail(breakers.of("cloudflare", model), THRESHOLD)
+    fail(breakers.of("cloudflare", "c"))
+    succeed(breakers.of("engine", "a"))
+    assert breakers.count_open() == {"cloudflare": 2, "engine": 0}

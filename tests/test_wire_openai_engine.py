@@ -23,7 +23,6 @@ from adapters.errors import Fault, RelayError, UpstreamTruncated
 from adapters.profiles import PROFILES
 from adapters.wire import sse
 from adapters.wire.openai_engine import EngineStreamDecoder, parse_engine_result
-from tests import transcripts
 from tests.support.cloudflare import frames
 from tests.support.engine_wires import (
     PING,
@@ -43,10 +42,6 @@ COUNTED = Usage(prompt_tokens=9, completion_tokens=2)
 FUNCTIONS = ("get_weather", "get_time")
 CALL_TEXT = "get_weather\n```python\ntool_call(city='Oslo', days=2)\n```"
 CALL = Delta(tool_calls=(ToolCallDelta(0, None, "get_weather", '{"city":"Oslo","days":2}'),))
-
-# A recording's file in tests/transcripts/engines to its meaning; the profile is the file's name up to its last dash.
-RECORDED: dict[str, list[ChatEvent]] = {}
-RECORDED_WHOLE: dict[str, ChatResult] = {}
 
 TAIL = {"choices": [], "usage": USAGE}
 WRITTEN: dict[str, tuple[str, bytes, list[ChatEvent]]] = {
@@ -167,10 +162,6 @@ EXAMPLES: dict[str, tuple[str, bytes, list[ChatEvent]]] = {
         for name, wire in STREAMS.items()
     },
     **WRITTEN,
-    **{
-        file: (file.rpartition("-")[0], transcripts.read(f"engines/{file}"), events)
-        for file, events in RECORDED.items()
-    },
 }
 
 
@@ -185,14 +176,6 @@ def decoded(profile: str, pieces: list[bytes]) -> list[ChatEvent]:
     assert decoder.done and decoder.complete
     assert decoder.feed(frames(chunk({"content": "late"}))) == [] == decoder.close()
     return events
-
-
-def test_every_recording_of_an_engine_is_in_a_table_and_has_a_source() -> None:
-    folder = transcripts.FOLDER / "engines"
-    files = {path.name for path in folder.iterdir() if path.suffix in {".sse", ".json"}}
-    lines = (folder / "README.md").read_text().splitlines()
-    assert files == {*RECORDED, *RECORDED_WHOLE}
-    assert files == {line.split("|")[1].strip() for line in lines if line.startswith("|")} - {"file", "---"}
 
 
 @pytest.mark.parametrize(("profile", "wire", "events"), EXAMPLES.values(), ids=EXAMPLES)
@@ -335,18 +318,18 @@ def test_no_frame_does_worse_than_a_relay_error(payload: bytes) -> None:
             pass
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5)
 )
 KEYS = (
     *("tool_calls", "usage", "finish_reason", "choices", "error", "reasoning", "delta", "content", "message", "object"),
     *("function", "arguments", "name", "index", "id", "logprobs", "code", "detail", "loc", "msg", "text", "n_ctx"),
 )
 ODD = st.recursive(
-    JSON | st.sampled_from(["stop", "error", "<think>", CALL_TEXT, "get_weather\n", "```"]),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4),
+    SCALARS | st.sampled_from(["stop", "error", "<think>", CALL_TEXT, "get_weather\n", "```"]),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), inner, max_size=4)
+    ),
     max_leaves=10,
 )
 
@@ -385,10 +368,6 @@ RESULTS: dict[str, tuple[str, bytes, ChatResult]] = {
         )
         for name, value in WHOLES.items()
     },
-    **{
-        file: (file.rpartition("-")[0], transcripts.read(f"engines/{file}"), result)
-        for file, result in RECORDED_WHOLE.items()
-    },
 }
 
 
@@ -397,11 +376,10 @@ def test_a_whole_answer_is_read(profile: str, body: bytes, result: ChatResult) -
     assert result_of(profile, body, functions=FUNCTIONS) == result
 
 
-def glm_call(name: str, arguments: str) -> dict[str, Any]:
-    """A call as chatglm.cpp gives it: without an id."""
-    return chatglm_whole(
-        "", "function_call", [{"function": {"arguments": arguments, "name": name}, "type": "function"}]
-    )
+def glm_call(name: str, arguments: str, written: str | None = None) -> dict[str, Any]:
+    """A call as chatglm.cpp gives it: without an id, and all but the name once more as the text."""
+    call = {"function": {"arguments": arguments, "name": name}, "type": "function"}
+    return chatglm_whole(f"```python\n{written or arguments}\n```", "function_call", [call])
 
 
 CHOICES: dict[str, tuple[str, dict[str, Any], Choice]] = {
@@ -435,6 +413,24 @@ CHOICES: dict[str, tuple[str, dict[str, Any], Choice]] = {
         glm_call("get_weather", "Oslo please"),
         Choice(tool_calls=(ToolCall(None, "get_weather", "Oslo please"),), finish_reason="tool_calls"),
     ),
+    "chatglm.cpp: arguments on several lines, which it does not read": (
+        "chatglm.cpp",
+        glm_call("get_weather", "PARSE_ERROR", "tool_call(\n    city='Oslo',\n)"),
+        Choice(tool_calls=(ToolCall(None, "get_weather", '{"city":"Oslo"}'),), finish_reason="tool_calls"),
+    ),
+    "chatglm.cpp: words before the call, which it takes for the name": (
+        "chatglm.cpp",
+        chatglm_whole(
+            CALL_TEXT,
+            "function_call",
+            [{"function": {"arguments": '{"city": "Oslo", "days": 2}', "name": "Wait."}, "type": "function"}],
+        ),
+        Choice(
+            text="Wait.\n",
+            tool_calls=(ToolCall(None, "get_weather", '{"city":"Oslo","days":2}'),),
+            finish_reason="tool_calls",
+        ),
+    ),
     "chatglm.cpp: a call as text": (
         "chatglm.cpp",
         chatglm_whole(f"Wait.\n{CALL_TEXT}"),
@@ -463,9 +459,10 @@ def test_what_an_answer_gets_wrong_is_mended(profile: str, value: dict[str, Any]
     assert result_of(profile, value, functions=FUNCTIONS, limit=50).choices == (choice,)
 
 
-def test_a_call_that_the_engine_could_not_read_is_an_error() -> None:
+@pytest.mark.parametrize("name", ["PARSE_ERROR", "get_weather"])
+def test_a_call_that_nobody_can_read_is_an_error(name: str) -> None:
     with pytest.raises(RelayError) as caught:
-        result_of("chatglm.cpp", glm_call("PARSE_ERROR", "PARSE_ERROR"))
+        result_of("chatglm.cpp", glm_call(name, "PARSE_ERROR", "tool_call(who knows)"), functions=FUNCTIONS)
     assert caught.value.fault is Fault.UPSTREAM_ERROR
 
 

@@ -117,24 +117,28 @@ def _signal_pipe() -> int:
 def _start(command: list[str]) -> int:
     """The process id of the command, in a session and a process group of its own."""
     guard = os.getpid()
+    # Until it has done away with our handlers, which would swallow a signal that is meant to end it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     engine = os.fork()
-    if engine == 0:
+    if engine == 0:  # pragma: no cover - a process that coverage does not see the end of
         try:
             _become(command, guard)
         finally:
             os._exit(NOT_EXECUTABLE)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     return engine
 
 
-def _become(command: list[str], guard: int) -> None:
+def _become(command: list[str], guard: int) -> None:  # pragma: no cover - its process becomes another
     os.setsid()
     if _LINUX:
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != guard:  # it ended before the line above
             os._exit(NOT_EXECUTABLE)
         _write_file("/proc/self/oom_score_adj", _OOM_SCORE)
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and ignoring is inherited
+    for number in (*_STOP_SIGNALS, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)
     os.dup2(os.open(os.devnull, os.O_RDONLY), _LIFE_LINE)
     try:
         os.execvp(command[0], command)
@@ -192,7 +196,7 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0)
 
 
-def _write_file(path: str, text: str) -> None:
+def _write_file(path: str, text: str) -> None:  # pragma: no cover - as above
     try:
         with open(path, "w") as file:
             file.write(text)

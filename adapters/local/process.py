@@ -153,10 +153,7 @@ class EngineProcess:
     async def take_pid(self, life_line: socket.socket) -> None:
         """Read the guard's one line. Nothing comes from a guard that has failed, which `wait` tells."""
         life_line.setblocking(False)
-        try:
-            line = await asyncio.get_running_loop().sock_recv(life_line, 32)
-        except ConnectionError:
-            return
+        line = await asyncio.get_running_loop().sock_recv(life_line, 32)
         self.pid = int(line) if line else None
 
     async def end(self, patience: float) -> None:

@@ -23,7 +23,7 @@ from adapters.wire.openai_upstream import StreamChoice, UsageReader, parse_compl
 from adapters.wire.think import ThinkSplitter
 from adapters.wire.tool_calls import ToolCallReader, join_tool_calls
 
-_UNREAD_CALL = "PARSE_ERROR"  # chatglm.cpp's name for a call that it could not read
+_UNREAD = "PARSE_ERROR"  # what chatglm.cpp says for a name, or for arguments, that it could not read
 
 
 class _Text:
@@ -81,6 +81,8 @@ def parse_engine_result(
 
 
 def _choice(choice: Choice, form: EngineForm, functions: Collection[str], full: bool) -> Choice:
+    if form.text_calls and choice.tool_calls:
+        choice = _reread(choice, functions)
     text = _Text(form, () if choice.tool_calls else functions)
     deltas = [*text.feed(choice.text), *text.close()]
     calls = choice.tool_calls or join_tool_calls(call for delta in deltas for call in delta.tool_calls)
@@ -88,14 +90,28 @@ def _choice(choice: Choice, form: EngineForm, functions: Collection[str], full: 
         choice,
         text="".join(delta.text for delta in deltas),
         reasoning=choice.reasoning + "".join(delta.reasoning for delta in deltas),
-        tool_calls=tuple(map(_readable, calls)) if form.text_calls else calls,
+        tool_calls=calls,
         finish_reason="length" if full and not calls else _reason(choice.finish_reason, form),
     )
 
 
+def _reread(choice: Choice, functions: Collection[str]) -> Choice:
+    """The choice by what the model wrote, which is still there.
+
+    chatglm.cpp takes the first line for the name and leaves the rest in the text, calls and all; arguments on more than
+    one line it does not read.
+    """
+    reader = CallReader(functions)
+    deltas = [*reader.feed(f"{choice.tool_calls[0].name}\n{choice.text}"), *reader.close()]
+    calls = join_tool_calls(call for delta in deltas for call in delta.tool_calls)
+    if calls:
+        return msgspec.structs.replace(choice, text="".join(delta.text for delta in deltas), tool_calls=calls)
+    return msgspec.structs.replace(choice, text="", tool_calls=tuple(map(_readable, choice.tool_calls)))
+
+
 def _readable(call: ToolCall) -> ToolCall:
-    """The call with arguments in JSON; the engine leaves them as they are where it cannot read them."""
-    if call.name == _UNREAD_CALL:
+    """The call with arguments in JSON; the engine leaves them as they are where it cannot run them."""
+    if _UNREAD in (call.name, call.arguments):
         raise RelayError(Fault.UPSTREAM_ERROR, "The engine could not read the model's call of a function.")
     return msgspec.structs.replace(call, arguments=read_arguments(call.arguments) or call.arguments)
 

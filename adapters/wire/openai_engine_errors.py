@@ -29,6 +29,8 @@ _OUTPUT_LIMIT = re.compile(r"max(?:_completion)?_tokens is too large", re.I)
 _NO_MODEL = re.compile(
     r"\bmodel\b.{0,200}\b(?:not found|not exist|does not exist|not loaded|unknown)|unknown model", re.I | re.S
 )
+# llama-server's words, with status 500, for what the model behind it was not made for.
+_NO_INPUT = re.compile(r"(?:image|audio|video) input is not supported", re.I)
 _LOADING = re.compile(r"\bloading\b|still starting|not ready|warming up", re.I)
 _BUSY = re.compile(r"\bbusy\b|overload|queue|too many|capacity|no slot|maximum pending|unavailable", re.I)
 
@@ -122,6 +124,8 @@ def _fault(status: int, complaint: _Complaint, retry_after: float | None) -> Fau
         return Fault.CONTEXT_LENGTH_EXCEEDED
     if status in (400, 404) and (_NO_MODEL.search(said) or "model_not_found" in complaint.kind):
         return Fault.MODEL_NOT_FOUND
+    if status == 500 and _NO_INPUT.search(said):
+        return Fault.INVALID_VALUE
     if status == 503:
         if _LOADING.search(said):
             return Fault.UPSTREAM_UNREACHABLE

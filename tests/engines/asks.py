@@ -36,10 +36,11 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", 
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "7 degrees"}
 LONG = "How warm is it in Oslo? " * 40  # more than 512 tokens, and more than a slot of 1024 with the other turns
-# One pixel.
-PICTURE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
+    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
+PICTURE = f"data:image/png;base64,{PIXEL}"
 
 
 class Ask(NamedTuple):
@@ -58,7 +59,7 @@ def _chat(*turns: dict[str, Any], **fields: Any) -> Ask:
     return Ask.chat({**PLAIN, "messages": list(turns) or [QUESTION], **fields})
 
 
-ENDLESSLY = _chat(stream=True, max_tokens=1000)
+ENDLESSLY = _chat(stream=True, max_tokens=16000)
 """Asked of the model `endless`: longer than anybody waits."""
 
 BOTH: dict[str, Ask] = {
@@ -114,8 +115,13 @@ CHATGLM: dict[str, dict[str, Ask]] = {
 }
 """By model."""
 
-FATAL: dict[str, Ask] = {"max-tokens-zero": _chat(max_tokens=0), "max-tokens-one": _chat(max_tokens=1)}
-"""What ends chatglm.cpp's process."""
+SMALLEST: dict[str, Ask] = {"max-tokens-zero": _chat(max_tokens=0), "max-tokens-one": _chat(max_tokens=1)}
+BEYOND: dict[str, Ask] = {
+    "beyond-max-length": _chat(max_tokens=100),
+    "beyond-max-length-stream": _chat(max_tokens=100, stream=True),
+}
+FATAL: dict[tuple[str, int], dict[str, Ask]] = {("talker", 4096): SMALLEST, ("endless", 40): BEYOND}
+"""By model and `MAX_LENGTH`: what ends chatglm.cpp's process."""
 
 LLAMA_OPTIONS: dict[str, tuple[str, ...]] = {
     "talker": ("talker", "--metrics"),
@@ -130,7 +136,7 @@ LLAMA_OPTIONS: dict[str, tuple[str, ...]] = {
 LLAMA: dict[str, dict[str, Ask]] = {
     "talker": {
         **BOTH,
-        **FATAL,
+        **SMALLEST,
         "stream-usage": _chat(max_tokens=100, stream=True, **USAGE),
         "chat-limit": _chat(max_tokens=4),
         "stream-limit": _chat(max_tokens=4, stream=True, **USAGE),
@@ -149,6 +155,8 @@ LLAMA: dict[str, dict[str, Ask]] = {
         "seed-too-large": _chat(max_tokens=3, seed=2**40),
         "prompt-over-context": _chat({"role": "user", "content": LONG * 2}),
         "prompt-over-context-stream": _chat({"role": "user", "content": LONG * 2}, stream=True),
+        "logprobs-alone": _chat(max_tokens=2, logprobs=True),
+        "logprobs-tools-stream": _chat(max_tokens=2, logprobs=True, top_logprobs=1, stream=True, **TOOLS),
         "tool-choice-named": _chat(
             max_tokens=1000, **TOOLS, tool_choice={"type": "function", "function": {"name": "get_weather"}}
         ),

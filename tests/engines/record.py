@@ -114,15 +114,28 @@ def record_chatglm(built: Path) -> None:
         with chatglm(built, model) as engine:
             for name, ask in asks.items():
                 recorder.record(engine, name, ask)
-    for name, ask in FATAL.items():
-        with chatglm(built, "talker") as engine:
-            recorder.record(engine, name, ask)
-            _say(f"  its process ended with status {engine.program.process.wait(_DEADLINE)}")
-    with chatglm(built, "endless") as engine:
+    for (model, max_length), asks in FATAL.items():
+        for name, ask in asks.items():
+            with chatglm(built, model, max_length=max_length) as engine:
+                recorder.record(engine, name, ask)
+                _say(f"  its process ended with status {engine.program.process.wait(_DEADLINE)}")
+    with chatglm(built, "endless", max_length=16384) as engine:
         recorder.record(engine, "chat-limit", Ask.chat({**PLAIN, "max_tokens": 40}))
         recorder.record(engine, "stream-limit", Ask.chat({**PLAIN, "stream": True, "max_tokens": 40}))
         _watch_chatglm(engine)
+        _record_waiting(engine, recorder)
         recorder.record_killed(engine, "killed", ENDLESSLY)
+
+
+def _record_waiting(engine: Engine, recorder: Recorder) -> None:
+    """A stream that has to wait for another one to end, or to be left, gets a ping after 15 seconds."""
+    waiting = _request(Ask.chat({**PLAIN, "stream": True, "max_tokens": 40}))
+    with _connected(engine.port, _request(ENDLESSLY)) as first:
+        _until(first, b'"content":"')
+        with _connected(engine.port, waiting) as second:
+            begun = _until(second, b"ping")
+            first.close()
+            recorder.write("stream-waited", waiting, begun + _to_end(second))
 
 
 def _watch_chatglm(engine: Engine) -> None:
@@ -134,16 +147,12 @@ def _watch_chatglm(engine: Engine) -> None:
     _say(f"  an answer after a client had left took {_seconds(engine, Ask.chat({**PLAIN, 'max_tokens': 30})):.2f} s")
     with _connected(engine.port, _request(Ask.chat({**PLAIN, "max_tokens": 150}))):
         _say(f"  a look during a whole answer took {_seconds(engine, Ask('/v1/models')):.2f} s")
-    with _connected(engine.port, _request(long)) as first:
-        _until(first, b'"content":"')
-        second = _seconds(engine, Ask.chat({**PLAIN, "stream": True, "max_tokens": 30}), until=b'"content":"')
-        _say(f"  the first word of a second stream took {second:.2f} s")
 
 
-def _seconds(engine: Engine, ask: Ask, until: bytes = b"") -> float:
+def _seconds(engine: Engine, ask: Ask) -> float:
     began = time.monotonic()
     with _connected(engine.port, _request(ask)) as sock:
-        _until(sock, until) if until else _to_end(sock)
+        _to_end(sock)
     return time.monotonic() - began
 
 
@@ -158,7 +167,7 @@ def record_llama(built: Path) -> None:
             for name, ask in asks.items():
                 recorder.record(engine, name, ask)
     _record_loading(built, recorder)
-    with llama(built, "endless", "--metrics", "-np", "1") as engine:
+    with llama(built, "endless", "--metrics", "-np", "1", "-c", "16384") as engine:
         for name, ask in STATES.items():
             recorder.record(engine, f"{name}-idle", ask)
         with _connected(engine.port, _request(ENDLESSLY)) as sock:

@@ -13,6 +13,7 @@ import pytest
 
 from adapters.errors import Fault, RelayError
 from adapters.local import messages
+from adapters.local.address import EngineAddress
 from adapters.local.condition import Condition
 from adapters.local.control import EngineClient
 from adapters.local.control_server import listening
@@ -227,7 +228,48 @@ async def test_who_leaves_in_the_moment_the_engine_comes_leaves_nothing(tmp_path
         await rig.until(is_idle)
 
 
-async def test_an_answer_that_crosses_its_cancellation_is_given_back(tmp_path: Path) -> None:
+async def test_requests_that_meet_at_the_first_connection_share_one_lease(tmp_path: Path) -> None:
+    async with supervising(tmp_path) as rig, rig.worker() as client, rig.worker() as other:
+        await other.start("fake")  # so that the answer comes before the last of them has asked
+        urls = await asyncio.gather(*(_address(client) for _ in range(200)))
+        assert set(urls) == {"http://127.0.0.1:1/v1"}
+        await rig.until(is_idle)
+
+
+async def test_a_client_takes_whatever_crosses_its_cancellation(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+    heard: list[messages.FromClient] = []
+
+    async def supervisor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ask = messages.parse_from_client(await reader.readline())
+        asked.set()
+        cancel = messages.parse_from_client(await reader.readline())
+        for late in (
+            messages.Progress(ask.id, "starting"),
+            messages.Ready(ask.id, EngineAddress("http://127.0.0.1:1/v1")),
+            messages.Refused(ask.id, "OVERLOADED", "late"),
+            messages.Recall(ask.id),
+            messages.Gone(ask.id),
+            messages.Done(ask.id, []),
+        ):
+            writer.write(messages.dump(late))
+        heard.extend([ask, cancel, messages.parse_from_client(await reader.readline())])
+        writer.close()
+
+    server = await asyncio.start_unix_server(supervisor, tmp_path / "control.sock")
+    async with asyncio.timeout(DEADLINE), server, EngineClient(tmp_path / "control.sock") as client:
+        async with asyncio.TaskGroup() as group:
+            request = group.create_task(_address(client))
+            await asked.wait()
+            request.cancel()
+        link = client._link
+        assert link is not None
+        while not link.closed:  # noqa: ASYNC110  # a deadline is set
+            await asyncio.sleep(0)
+    assert heard == [messages.Ask(1, "fake"), messages.Cancel(1), messages.Return(1)]
+
+
+async def test_an_answer_that_comes_too_late_is_given_back_to_the_supervisor(tmp_path: Path) -> None:
     async with supervising(tmp_path) as rig:
         reader, writer = await asyncio.open_unix_connection(rig.path)
         writer.write(messages.dump(messages.Ask(7, "fake")))

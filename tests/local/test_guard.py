@@ -125,6 +125,36 @@ async def test_the_engine_ends_with_a_guard_that_was_killed(tmp_path: Path) -> N
         await until_gone(it.engine)
 
 
+async def test_a_relay_that_is_gone_before_it_has_heard_of_the_engine(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "adapters.local.guard", "--", *shell("exec sleep 60")),
+            stdin=theirs.fileno(),
+            cwd=ROOT,
+        )
+    async with asyncio.timeout(DEADLINE):
+        assert await process.wait() == 128 + signal.SIGTERM
+
+
+async def test_a_relay_that_has_not_listened_is_gone_all_the_same() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "adapters.local.guard", "--", *shell("exec sleep 60")),
+            stdin=theirs.fileno(),
+            cwd=ROOT,
+        )
+    reported = asyncio.Event()
+    asyncio.get_running_loop().add_reader(ours, reported.set)
+    async with asyncio.timeout(DEADLINE):
+        await reported.wait()
+        asyncio.get_running_loop().remove_reader(ours)
+        ours.close()  # with something unread, which is a reset
+        assert await process.wait() == 128 + signal.SIGTERM
+
+
 async def test_the_engine_is_the_leader_of_its_own_session_and_reads_nothing(tmp_path: Path) -> None:
     told = tmp_path / "told"
     os.mkfifo(told)
@@ -134,6 +164,12 @@ async def test_the_engine_is_the_leader_of_its_own_session_and_reads_nothing(tmp
         assert os.getsid(it.engine) == it.engine != it.process.pid
         it.process.terminate()
         assert await it.status() == 128 + signal.SIGTERM
+
+
+def test_without_a_list_of_processes_there_is_no_offspring_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "listdir", lambda folder: (_ for _ in ()).throw(FileNotFoundError(folder)))
+    assert guard._offspring(1) == []
+    assert guard._parent("no process") == 0
 
 
 @pytest.mark.parametrize("arguments", [[], ["--"], ["--grace", "1"], ["true"]], ids=str)
@@ -146,6 +182,7 @@ async def test_it_loads_nothing_of_the_relay() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-I", "-X", "importtime", guard.__file__),
         stderr=asyncio.subprocess.PIPE,
+        env={},  # which may hold a coverage's own way into processes
     )
     _, loaded = await process.communicate()
     assert b"usage" in loaded

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -272,6 +273,8 @@ async def test_a_fault_of_the_supervisor_is_logged_and_ends_its_engines(
         async with asyncio.timeout(2 * DEADLINE), EngineClient(control_socket(tmp_path)) as client:
             with pytest.raises(RelayError, match="has closed the connection"):
                 await client.start("fake")
+            (thread,) = (thread for thread in threading.enumerate() if thread.name == "engines")
+            await asyncio.to_thread(thread.join)  # so that the end of the block meets a thread that is over
     assert "the supervisor of local engines has failed" in caplog.text
     assert not any(map(is_alive, written_pids(starts)))
 

@@ -196,6 +196,14 @@ async def test_a_guard_that_does_not_end_is_not_waited_for(tmp_path: Path, monke
     await until_gone(process.pid or 0)
 
 
+async def test_a_guard_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "__file__", str(tmp_path / "none.py"))
+    async with launcher(tmp_path)(fake()) as process:
+        async with asyncio.timeout(DEADLINE):
+            assert await process.wait() == "it ended with status 2"
+    assert process.pid is None and "No such file" in process.last_line
+
+
 async def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(LaunchFailed, match=r"its process cannot be started in .*/nowhere: No such file"):
         async with launcher(tmp_path)(fake(directory=tmp_path / "nowhere")):

@@ -15,6 +15,7 @@ class Exchange(NamedTuple):
     asked: Any
     """The request's JSON, if it had some."""
     status: int
+    """0 if the engine closed the connection without an answer."""
     headers: dict[str, str]
     payload: bytes
     whole: bool
@@ -30,6 +31,8 @@ def read_exchange(recording: bytes) -> Exchange:
     (_, target, _), headers, rest = _head(recording)
     length = int(headers.get("content-length", "0"))
     body, answer = rest[:length], rest[length:]
+    if not answer:
+        return Exchange(target, _json(body), 0, {}, b"", whole=False)
     (_, status, *_), headers, rest = _head(answer)
     if "chunked" in headers.get("transfer-encoding", ""):
         payload, whole = dechunked(rest)

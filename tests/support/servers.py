@@ -33,6 +33,10 @@ class Served:
         """As if the process had died: nobody listens any more, and every connection is reset."""
         for server in self._server.servers:
             server.close()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Reset every connection."""
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()  # type: ignore[union-attr]  # one that is among them has a transport
 
