@@ -50,6 +50,7 @@ from proxy.engines import Engines, served_by
 from proxy.eventstream import KeepAlive
 from proxy.handover import Retries
 from proxy.health import Health, Readiness
+from proxy.metrics import Metrics, MetricsEndpoint
 from proxy.model_rules import Candidate
 from proxy.models import ModelDetail, ModelList
 from proxy.modes import Modes
@@ -135,6 +136,7 @@ def create_app(
         retries=retries or Retries(settings.retries),
         max_tokens=settings.max_tokens,
     )
+    metrics = Metrics(lambda id: shelf.catalogue.get(id) is not None, open_breakers=backend.count_open_breakers)
     keep_alive = KeepAlive(settings.keepalive, settings.keepalive_form)
     serving = Serving(drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
     chat = ChatEndpoint(openai_chat, backend, serving)
@@ -161,6 +163,7 @@ def create_app(
                 )
                 stack.callback(refresh.cancel)
             await stack.enter_async_context(emulator.runner.batches.running())
+            await stack.enter_async_context(metrics.running())
             yield
 
     app = _Relay(
@@ -171,6 +174,7 @@ def create_app(
             Route("/v1/models/{model:path}", ModelDetail(shelf, owner), methods=["GET"]),
             Route("/healthz", Health(), methods=["GET"]),
             Route("/readyz", Readiness(settings.state_dir, check_upstream, drain), methods=["GET"]),
+            Route("/metrics", MetricsEndpoint(metrics), methods=["GET"]),
             *emulator_routes(emulator),
             *document_routes(lambda: shelf.catalogue, VERSION),
         ],
@@ -182,6 +186,7 @@ def create_app(
                 hop=hop,
                 access=settings.access_log,
                 keyed=KEYED,
+                observer=metrics,
             ),
             Middleware(
                 Cors,

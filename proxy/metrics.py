@@ -15,7 +15,15 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Generic, Literal, Protocol, TypeVar
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -80,6 +88,8 @@ class Metrics:
         self._open_breakers = open_breakers
         self._engine_source = engines
         self._registry = registry = CollectorRegistry()
+        # Else there is one more series for each of ours, of which the text format makes nothing.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         self._is_shared = values.ValueClass is not values.MutexValue
         self._models: dict[str, str] = {}
         self._states: dict[tuple[str, str], str] = {}
@@ -121,11 +131,11 @@ class Metrics:
         )
         if self._is_shared:
             self._registry = CollectorRegistry()
-            MultiProcessCollector(self._registry)
+            MultiProcessCollector(self._registry)  # type: ignore[no-untyped-call]  # as above
 
     def finished(self, call: Call, route: str, status: int, started: float, ended: float) -> None:
-        """Note a request that is over; its times are on the clock of `Call.deadline`, in seconds."""
-        self._requests[route, str(status)].inc()
+        """As `proxy.telemetry.Observer`."""
+        self._requests[route, str(status or "none")].inc()
         self._seconds[(route,)].observe(ended - started)
         for handover in call.handovers:
             upstream, _, reason = handover.rpartition("=")
@@ -214,6 +224,6 @@ def shared_figures() -> Iterator[Callable[[int], None]]:
         # Past os.environ: engines get a copy of that, and vLLM would write its own figures there.
         os.putenv(_FOLDER, folder)
         try:
-            yield lambda process: mark_process_dead(process, folder)
+            yield lambda process: mark_process_dead(process, folder)  # type: ignore[no-untyped-call]  # as above
         finally:
             os.unsetenv(_FOLDER)

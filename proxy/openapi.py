@@ -111,6 +111,9 @@ def _operations() -> Iterator[Operation]:
     )
     for path, summary in {"/healthz": "The process answers", "/readyz": "It can do its work"}.items():
         yield Operation(method="GET", path=path, summary=summary, tag="Health", public=True)
+    yield Operation(
+        method="GET", path="/metrics", summary="Figures for Prometheus", tag="Operating", answer={"text/plain": {}}
+    )
     for path, summary in {OWN: "This document", CLOUDFLARES: "That of Cloudflare's surfaces"}.items():
         yield Operation(method="GET", path=path, summary=summary, tag="Documents")
     yield Operation(

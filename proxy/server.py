@@ -32,6 +32,7 @@ from proxy.commands.options import read_settings, surroundings
 from proxy.commands.start_text import local_url, relay_command, start_text
 from proxy.commands.tokens import ensure_token
 from proxy.drain import Drain
+from proxy.metrics import keep_figures_in_memory, shared_figures
 from proxy.settings import Settings
 from proxy.sources import SourceOptions
 
@@ -47,6 +48,7 @@ _START_PATIENCE = 30.0
 def run(settings: Settings, options: SourceOptions) -> int:
     """Serve until told to stop; the exit status. Workers read the same settings again from `options`."""
     logs.configure(settings.log_level, settings.log_format)
+    keep_figures_in_memory()
     tokens, created = ensure_token(settings)
     try:
         listener = _listen(settings.host, settings.port)
@@ -84,7 +86,7 @@ def run(settings: Settings, options: SourceOptions) -> int:
         click.echo(text)
         config = _config(settings, _Worker(options, tokens, hop))
         config.factory = True
-        _Workers(config, sockets=[listener]).run()
+        _Workers(config, [listener], stack.enter_context(shared_figures())).run()
     return 0
 
 
@@ -94,6 +96,7 @@ def background(settings: Settings) -> Iterator[str]:
 
     Raises RuntimeError if it does not start.
     """
+    keep_figures_in_memory()
     tokens, _ = ensure_token(settings)
     ready = threading.Event()
     with _listen("127.0.0.1", 0) as listener, _engines(settings):
@@ -126,8 +129,23 @@ class _Workers(Multiprocess):
     """uvicorn's supervisor of several processes, which lets go of the port when they do.
 
     With its copy of the socket open, newcomers would wait in the backlog for workers that take no more, and be
-    reset at the end; closed, they are refused and can go elsewhere.
+    reset at the end; closed, they are refused and can go elsewhere. `on_end` is told the id of each that is gone.
     """
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], on_end: Callable[[int], None]) -> None:
+        super().__init__(config, sockets=sockets)
+        self._on_end = on_end
+        self._ids: set[int] = set()
+
+    def keep_subprocess_alive(self) -> None:
+        before = self._ids | self._running()
+        super().keep_subprocess_alive()
+        self._ids = self._running()
+        for gone in before - self._ids:
+            self._on_end(gone)
+
+    def _running(self) -> set[int]:
+        return {process.pid for process in self.processes if process.pid is not None}
 
     def terminate_all(self) -> None:
         for listener in self.sockets:

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from typing import Protocol
 from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,6 +25,16 @@ _MOST_IGNORED = 20  # names of fields in a header
 _LONGEST_WAIT = 3600.0  # seconds; what a client may say about its own patience
 
 
+class Observer(Protocol):
+    """Told of every request once it is over.
+
+    `route` is the path of the route that took it, `none` if none did; `status` is 0 for a request that got no answer.
+    Both times are in seconds, on the clock of `Call.deadline`.
+    """
+
+    def finished(self, call: Call, route: str, status: int, started: float, ended: float) -> None: ...
+
+
 class Telemetry:
     """Outermost middleware: gives the request its `Call`, and the answer the headers that tell of it.
 
@@ -33,7 +44,15 @@ class Telemetry:
     """
 
     def __init__(
-        self, app: ASGIApp, *, upstream: str, strict: bool, hop: str, access: bool, keyed: tuple[str, ...] = ()
+        self,
+        app: ASGIApp,
+        *,
+        upstream: str,
+        strict: bool,
+        hop: str,
+        access: bool,
+        keyed: tuple[str, ...] = (),
+        observer: Observer | None = None,
     ) -> None:
         self.app = app
         self._upstream = upstream.encode()
@@ -41,6 +60,7 @@ class Telemetry:
         self._hop = hop.encode()
         self._access = access
         self._keyed = keyed
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,12 +81,15 @@ class Telemetry:
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
+            ended = time.monotonic()
+            if self._observer is not None:
+                route = scope.get("route")
+                self._observer.finished(call, "none" if route is None else route.path, status, started, ended)
             if self._access:
                 # The path alone: a query may hold a token.
                 path = next((prefix for prefix in self._keyed if prefix in scope["path"]), scope["path"])
                 path = quote(path, safe="/@:%")
-                seconds = time.monotonic() - started
-                access_log.info("%s %s %s %.3fs %s", scope["method"], path, status or "-", seconds, call.id)
+                access_log.info("%s %s %s %.3fs %s", scope["method"], path, status or "-", ended - started, call.id)
 
     def _call(self, scope: Scope, started: float) -> Call:
         call = Call("", strict=self._strict)

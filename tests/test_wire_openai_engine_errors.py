@@ -57,6 +57,12 @@ ERRORS: dict[str, tuple[int, object, Fault, str]] = {
         Fault.CONTEXT_LENGTH_EXCEEDED,
         "maximum context length is 8192 tokens",
     ),
+    "llama-server: a picture for a model without eyes": (
+        500,
+        openai("image input is not supported - hint: you may need to provide the mmproj", "server_error", 500),
+        Fault.INVALID_VALUE,
+        "image input is not supported",
+    ),
     "llama-server: context": (
         400,
         openai(

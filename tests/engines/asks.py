@@ -36,10 +36,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "get_weather", 
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "7 degrees"}
 LONG = "How warm is it in Oslo? " * 40  # more than 512 tokens, and more than a slot of 1024 with the other turns
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk"
-    "YPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 PICTURE = f"data:image/png;base64,{PIXEL}"
 
 

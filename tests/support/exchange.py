@@ -18,6 +18,8 @@ class Exchange(NamedTuple):
     """0 if the engine closed the connection without an answer."""
     headers: dict[str, str]
     payload: bytes
+    answer: bytes
+    """Everything that came back, as it came."""
     whole: bool
     """The answer came to the end that HTTP gives it; not so if the engine died or the recorder hung up."""
 
@@ -32,13 +34,13 @@ def read_exchange(recording: bytes) -> Exchange:
     length = int(headers.get("content-length", "0"))
     body, answer = rest[:length], rest[length:]
     if not answer:
-        return Exchange(target, _json(body), 0, {}, b"", whole=False)
+        return Exchange(target, _json(body), 0, {}, b"", b"", whole=False)
     (_, status, *_), headers, rest = _head(answer)
     if "chunked" in headers.get("transfer-encoding", ""):
         payload, whole = dechunked(rest)
     else:
         payload, whole = rest, len(rest) == int(headers.get("content-length", len(rest)))
-    return Exchange(target, _json(body), int(status), headers, payload, whole)
+    return Exchange(target, _json(body), int(status), headers, payload, answer, whole)
 
 
 def _head(message: bytes) -> tuple[list[str], dict[str, str], bytes]:
