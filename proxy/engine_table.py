@@ -249,6 +249,12 @@ class _Entry:
                 for key in _ONLY_LOCAL
                 if key in self._table
             ]
+        total = PROFILES[str(self.values.get("profile", "openai"))].form.total_limit
+        if total is not None and "context_window" not in self._table:
+            warnings.append(
+                f"{self._prefix}.context_window in {self._shown} is missing: it has to be the engine's own MAX_LENGTH "
+                f"({total} is taken), for this engine ends when an answer gets longer"
+            )
         if len(self._problems) > self._known:
             return None
         fields = {key: self.values[key] for key in _SPEC_FIELDS if key in self.values}

@@ -312,6 +312,10 @@ def test_a_candidate_whose_engine_is_broken_is_no_second_problem(tmp_path: Path)
 
 WARNINGS = {
     "what is for a command": (f"{URL}\nkeep_alive = 5\nmodels = ['a']", "engines[0].keep_alive in relay.toml has no"),
+    "a limit that would end the engine": (
+        f"{URL}\nprofile = 'chatglm.cpp'\nmodels = ['a']",
+        "engines[0].context_window in relay.toml is missing: it has to be the engine's own MAX_LENGTH (4096 is taken)",
+    ),
     "no models": (URL, "engine 'e' in relay.toml has no models"),
     "no credentials": (
         f'{URL}\n[models.x]\ncandidates = ["cloudflare", "e:a"]',

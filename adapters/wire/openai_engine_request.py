@@ -78,6 +78,10 @@ def dump_engine_request(
     return EngineRequest(encode(body), changes.list, limit)
 
 
+_SHORTEST_TOTAL = 2
+"""chatglm.cpp 0.4.2 aborts for a total of 0 or 1."""
+
+
 def _limit(
     request: ChatRequest, form: EngineForm, changes: Changes, prompt_tokens: int, context_window: int | None
 ) -> int | None:
@@ -91,7 +95,7 @@ def _limit(
     total = wanted + min(prompt_tokens, form.prompt_limit or prompt_tokens)
     if total > most:
         changes.list.append(Change("max_tokens", "clamped"))
-    return min(total, most)
+    return max(_SHORTEST_TOTAL, min(total, most))
 
 
 # ---------------------------------------------------------------- sampling
