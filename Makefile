@@ -14,7 +14,7 @@ NPM ?= npm
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-install: .venv/.relay ## make .venv with the locked dependencies and the `relay` command
+install: .venv/.relay $(EXTRAS:%=.venv/.extra-%) ## make .venv with the locked dependencies and the `relay` command (EXTRAS="hub markdown")
 	@:
 
 serve: install ## start the relay (ARGS="--port 9000")
@@ -76,6 +76,12 @@ comma := ,
 
 .venv/.relay: pyproject.toml requirements/build.txt requirements/relay.txt
 	$(call prepare,build relay)
+	@touch $@
+
+# An extra on top; its lock names the relay's own dependencies in the same versions.
+.venv/.extra-%: requirements/%.txt .venv/.relay
+	@echo "Installing the extra '$*' into .venv ..."
+	@$(pip) --require-hashes -r $<
 	@touch $@
 
 .venv/.dev: pyproject.toml requirements/dev.txt

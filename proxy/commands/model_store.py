@@ -27,7 +27,7 @@ from proxy.local_models import LocalModel, StoredFile, find_model, is_repository
 from proxy.settings import Settings, SettingsError
 
 _HUB = "https://huggingface.co"
-_NO_HUB = "relay models pull needs huggingface_hub: pip install 'workers-ai-relay[hub]'"
+_NO_HUB = "relay models pull needs the extra 'hub': make install EXTRAS=hub (or pip install 'workers-ai-relay[hub]')"
 
 
 def _repository(_: click.Context, parameter: click.Parameter, value: str) -> str:

@@ -27,7 +27,10 @@ PER_FILE = 30.0  # seconds
 PER_CALL = 120.0
 
 _TOO_LARGE = f"The document has more than {MAX_FILE // 2**20} MiB."
-_NO_EXTRA = "This kind of document needs an extra of the relay: install workers-ai-relay[markdown]."
+_NO_EXTRA = (
+    "This kind of document needs the relay's extra 'markdown': "
+    "make install EXTRAS=markdown, or pip install 'workers-ai-relay[markdown]'."
+)
 _UNKNOWN = "Documents of this kind cannot be converted."
 _NO_EYES = "No model here can describe images."
 _TOO_LONG = "The conversion took too long."
