@@ -152,7 +152,7 @@ def create_app(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(transport.aclose)
-            stack.push_async_callback(engines.aclose)
+            await stack.enter_async_context(engines.running())
             await stack.enter_async_context(leases)
             _read_stored(shelf, settings)
             _check_aliases(shelf, settings)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from adapters.catalogue import Catalogue
 from adapters.cloudflare_calls import Timeouts
@@ -13,6 +13,8 @@ from adapters.local.leased import LeasedEngine, Leases
 from adapters.local.spec import EngineSpec
 from adapters.openai_compatible import OpenAICompatible
 from adapters.profiles import PROFILES
+from adapters.replica import replica_of
+from adapters.replicas import Replicas
 from adapters.transport import Transport, open_transport
 from proxy.backends import Upstream
 from proxy.engine_models import engines_of
@@ -22,7 +24,7 @@ _UNIX = "unix:"
 
 
 class Engines:
-    """Makes an upstream of each engine. The sockets that they need are opened by requests, and closed by `aclose`."""
+    """Makes an upstream of each engine; `running` holds what they need while the server does."""
 
     def __init__(
         self,
@@ -41,26 +43,46 @@ class Engines:
         self._hop = hop
         self._user_agent = user_agent
         self._own: dict[str | None, Transport] = {}
+        self._replicas: list[Replicas] = []
 
     def upstreams(self) -> dict[str, Upstream]:
         return {spec.name: self._upstream(spec) for spec in self._specs}
 
-    async def aclose(self) -> None:
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Watch over replicas until the block is left, then close the sockets."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            for replicas in self._replicas:
+                await stack.enter_async_context(replicas.running())
+            yield
+
+    async def _close(self) -> None:
         async with AsyncExitStack() as stack:
             for transport in self._own.values():
                 stack.push_async_callback(transport.aclose)
 
     def _upstream(self, spec: EngineSpec) -> Upstream:
-        engine = self._local(spec) if spec.is_local else self._remote(spec)
+        engine: LeasedEngine | OpenAICompatible | Replicas
+        if spec.is_local:
+            engine = self._local(spec)
+        elif len(spec.urls) == 1:
+            engine = OpenAICompatible(self._calls(spec, _address(spec.urls[0])))
+        else:
+            engine = self._several(spec)
+            self._replicas.append(engine)
         return Upstream(chat=engine, embedder=engine, engine=True, context_window=spec.context_window)
 
     def _local(self, spec: EngineSpec) -> LeasedEngine:
         return LeasedEngine(spec.name, self._leases, lambda address: self._calls(spec, address))
 
-    def _remote(self, spec: EngineSpec) -> OpenAICompatible:
-        (url,) = spec.urls
-        address = EngineAddress("http://localhost/v1", url.removeprefix(_UNIX)) if url.startswith(_UNIX) else None
-        return OpenAICompatible(self._calls(spec, address or EngineAddress(url)))
+    def _several(self, spec: EngineSpec) -> Replicas:
+        weights = spec.weights or (1.0,) * len(spec.urls)
+        replicas = [
+            replica_of(url, self._calls(spec, _address(url)), weight=weight)
+            for url, weight in zip(spec.urls, weights, strict=True)
+        ]
+        return Replicas(spec.name, replicas)
 
     def _calls(self, spec: EngineSpec, address: EngineAddress) -> EngineCalls:
         endpoint = Endpoint(
@@ -83,6 +105,12 @@ class Engines:
             transport = open_transport(connect_timeout=self._timeouts.connect, direct=True, uds=uds)
             self._own[uds] = transport
         return transport
+
+
+def _address(url: str) -> EngineAddress:
+    return (
+        EngineAddress("http://localhost/v1", url.removeprefix(_UNIX)) if url.startswith(_UNIX) else EngineAddress(url)
+    )
 
 
 def served_by(

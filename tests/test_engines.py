@@ -31,6 +31,7 @@ from tests.support.processes import until_gone
 from tests.support.relay import MODEL, asking, calling, settings_for
 from tests.support.servers import Served, serving
 from tests.support.streams import CHAT
+from tests.support.vllm import FakeVllm
 
 pytestmark = pytest.mark.anyio
 
@@ -205,6 +206,18 @@ async def test_the_operator_says_who_is_first_for_what_both_have(
         rig.cloudflare.script(MODEL, hello)
         response = await client.post(CHAT, json=asking())
         assert [response.headers["x-relay-upstream"]] == upstreams
+
+
+async def test_several_addresses_are_replicas_of_one_engine(tmp_path: Path) -> None:
+    async with serving(FakeVllm()) as dead:
+        pass
+    async with serving(FakeVllm()) as living:
+        urls = [f"{living.url}/v1", f"{dead.url}/v1"]
+        toml = f'[[engines]]\nname = "farm"\nurl = {urls!r}\nprofile = "vllm"\nmodels = ["{OWN}"]\n'
+        async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+            for i in range(6):
+                response = await client.post(CHAT, json=asking(f"question {i}", model=OWN, stream=bool(i % 2)))
+                assert text_of(response) and response.headers["x-relay-upstream"] == "farm"
 
 
 async def test_models_of_engines_are_listed(tmp_path: Path) -> None:
