@@ -46,6 +46,7 @@ from proxy.dispatch import Dispatcher, Shelf
 from proxy.drain import Drain
 from proxy.embeddings import EmbeddingsEndpoint
 from proxy.engine_models import engine_models
+from proxy.engine_readings import EngineReadings
 from proxy.engines import Engines, served_by
 from proxy.eventstream import KeepAlive
 from proxy.handover import Retries
@@ -136,7 +137,13 @@ def create_app(
         retries=retries or Retries(settings.retries),
         max_tokens=settings.max_tokens,
     )
-    metrics = Metrics(lambda id: shelf.catalogue.get(id) is not None, open_breakers=backend.count_open_breakers)
+    metrics = Metrics(
+        lambda id: shelf.catalogue.get(id) is not None,
+        open_breakers=backend.count_open_breakers,
+        engines=EngineReadings(
+            engines.replicas, leases.status if any(spec.is_local for spec in settings.engines) else None
+        ),
+    )
     keep_alive = KeepAlive(settings.keepalive, settings.keepalive_form)
     serving = Serving(drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
     chat = ChatEndpoint(openai_chat, backend, serving)

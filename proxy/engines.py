@@ -48,6 +48,11 @@ class Engines:
     def upstreams(self) -> dict[str, Upstream]:
         return {spec.name: self._upstream(spec) for spec in self._specs}
 
+    @property
+    def replicas(self) -> Sequence[Replicas]:
+        """The engines with several addresses."""
+        return self._replicas
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Watch over replicas until the block is left, then close the sockets."""
@@ -79,8 +84,8 @@ class Engines:
     def _several(self, spec: EngineSpec) -> Replicas:
         weights = spec.weights or (1.0,) * len(spec.urls)
         replicas = [
-            replica_of(url, self._calls(spec, _address(url)), weight=weight)
-            for url, weight in zip(spec.urls, weights, strict=True)
+            replica_of(str(place), self._calls(spec, _address(url)), weight=weight)  # clients hear of it: no addresses
+            for place, (url, weight) in enumerate(zip(spec.urls, weights, strict=True), 1)
         ]
         return Replicas(spec.name, replicas)
 

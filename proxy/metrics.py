@@ -44,13 +44,16 @@ _Merge = Literal["livemax", "livesum"]
 
 
 class EngineReading(msgspec.Struct, frozen=True, kw_only=True):
-    """One engine, or one of its replicas, at this moment. `waiting` is what waits in the engine itself."""
+    """One engine, or one of its replicas, at this moment.
+
+    `open` are this process's requests, `waiting` those in the engine's own queue; `None` where nobody counts.
+    """
 
     engine: str
     replica: str = ""
     state: str
-    open: int = 0
-    waiting: int = 0
+    open: int | None = None
+    waiting: int | None = None
 
 
 class EngineSource(Protocol):
@@ -164,8 +167,10 @@ class Metrics:
                 self._engines[*key, before].set(0)
             self._states[key] = reading.state
             self._engines[*key, reading.state].set(1)
-            self._open[key].set(reading.open)
-            self._waiting[key].set(reading.waiting)
+            if reading.open is not None:
+                self._open[key].set(reading.open)
+            if reading.waiting is not None:
+                self._waiting[key].set(reading.waiting)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -101,6 +101,19 @@ async def test_a_spent_allocation_is_handed_over_and_the_account_rests(tmp_path:
         assert len(rig.cloudflare.runs) == 1
 
 
+async def test_a_metric_says_who_answered_and_why(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, failure(429, 3036))
+        assert text_of(await client.post(CHAT, json=asking(stream=True))) == SAID
+        told = (await client.get("/metrics")).text.splitlines()
+    assert f'relay_answers_total{{model="{MODEL}",outcome="ok",upstream="gpu"}} 1.0' in told
+    assert 'relay_handovers_total{reason="insufficient_quota",upstream="cloudflare"} 1.0' in told
+    assert 'relay_first_event_seconds_count{upstream="gpu"} 1.0' in told
+    assert 'relay_breakers_open{upstream="cloudflare"} 0.0' in told
+    assert 'relay_engine_state{engine="gpu",replica="",state="ready"} 1.0' in told
+
+
 async def test_who_answers_first_needs_no_header_of_a_hand_over(tmp_path: Path) -> None:
     toml = rule("cloudflare", "gpu:tiny") + engine_table()
     async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
@@ -218,6 +231,9 @@ async def test_several_addresses_are_replicas_of_one_engine(tmp_path: Path) -> N
             for i in range(6):
                 response = await client.post(CHAT, json=asking(f"question {i}", model=OWN, stream=bool(i % 2)))
                 assert text_of(response) and response.headers["x-relay-upstream"] == "farm"
+                assert response.headers.get("x-relay-handover") in (None, "farm/2=upstream_unreachable")
+            page = (await client.get("/metrics")).text
+            assert 'relay_engine_state{engine="farm",replica="1",state="up"} 1.0' in page
 
 
 async def test_models_of_engines_are_listed(tmp_path: Path) -> None:

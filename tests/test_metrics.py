@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import Iterable
 from pathlib import Path
@@ -144,10 +145,12 @@ async def test_native_calls_are_counted_with_their_model(tmp_path: Path) -> None
         rig.cloudflare.script(MODEL, HELLO, failure(429, 3040))
         for _ in range(2):
             await client.post(f"/client/v4/accounts/a/ai/run/{MODEL}", json={"prompt": "Hi"})
+        assert (await client.get("/client/v4/accounts/a/ai/models/search")).status_code == 200
         told = await figures(client)
     about = {"upstream": "cloudflare", "model": MODEL}
     assert figure(told, "relay_answers_total", **about, outcome="ok") == 1
     assert figure(told, "relay_answers_total", **about, outcome="status_429") == 1, "passed on as it came"
+    assert figure(told, "relay_answers_total", upstream="cloudflare", model="", outcome="ok") == 1, "about no model"
 
 
 async def test_embeddings_count_their_tokens(tmp_path: Path) -> None:
@@ -183,6 +186,14 @@ async def test_the_page_needs_a_token(tmp_path: Path) -> None:
         assert (await client.get(rig.url + "/metrics")).status_code == 401
 
 
+async def test_every_metric_is_documented() -> None:
+    page = (await Metrics(lambda id: True).page()).decode()
+    names = re.findall(r"^# TYPE (\S+)", page, re.MULTILINE)
+    documented = (Path(__file__).parent.parent / "docs" / "operating.md").read_text()
+    assert len(names) == 10
+    assert [name for name in names if f"| `{name}` |" not in documented] == []
+
+
 # ---------------------------------------------------------------- what is
 
 
@@ -203,7 +214,8 @@ async def test_breakers_and_engines_are_shown_as_they_are_now() -> None:
     assert figure(told, "relay_engine_waiting_requests", engine="farm", replica="0") == 1
     assert figure(told, "relay_engine_state", engine="gpu", replica="", state="stopped") == 1
     breakers.clear()
-    readings[:] = [EngineReading(engine="farm", replica="0", state="down")]
+    assert figure(told, "relay_engine_open_requests", engine="gpu", replica="") is None, "nobody counts them"
+    readings[:] = [EngineReading(engine="farm", replica="0", state="down", open=0)]
     told = read((await metrics.page()).decode())
     assert figure(told, "relay_breakers_open", upstream="cloudflare") == 0
     assert figure(told, "relay_engine_state", engine="farm", replica="0", state="up") == 0

@@ -33,6 +33,7 @@ SAME: dict[str, tuple[ChatRequest, ChatRequest]] = {
 DIFFERENT: dict[str, tuple[ChatRequest, ChatRequest]] = {
     "another beginning": (request(SYSTEM, HI), request(SYSTEM, MORE)),
     "another system prompt": (request(SYSTEM, HI), request(HI)),
+    "no turn behind it": (request(SYSTEM), request(SYSTEM, HI)),
     "another model": (request(HI), request(HI, model="n")),
     "the same text by somebody else": (request(HI), request(msgspec.structs.replace(HI, role="assistant"))),
     "text that moved between turns": (

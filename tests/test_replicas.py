@@ -7,8 +7,10 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from adapters.base import Call
 from adapters.breaker import FIRST_PAUSE, LONGEST_PAUSE, THRESHOLD
@@ -20,6 +22,8 @@ from adapters.profiles import PROFILES
 from adapters.replica import FRESH, LOOKS, Replica, State, replica_of
 from adapters.replicas import IDLE, Replicas
 from adapters.transport import open_transport
+from auth.principal import Principal
+from proxy.boundary import Preconditions
 from tests.support.servers import DEADLINE, Served, serving
 from tests.support.simulated_time import simulate
 from tests.support.vllm import MODEL, FakeVllm
@@ -82,7 +86,12 @@ def asking(text: str, *later: Message) -> ChatRequest:
 
 @asynccontextmanager
 async def cluster(
-    size: int = 2, *, places: int | None = None, weights: tuple[float, ...] = (), queue: int = 64
+    size: int = 2,
+    *,
+    places: int | None = None,
+    weights: tuple[float, ...] = (),
+    queue: int = 64,
+    profile: str = "vllm",
 ) -> AsyncIterator[Cluster]:
     clock = Clock()
     engines = [FakeVllm() for _ in range(size)]
@@ -95,7 +104,7 @@ async def cluster(
             endpoint = Endpoint(
                 name="farm",
                 base_url=f"{server.url}/v1",
-                profile=PROFILES["vllm"],
+                profile=PROFILES[profile],
                 max_concurrency=places,
                 queue=queue,
             )
@@ -188,6 +197,22 @@ async def test_equal_beginnings_of_different_tenants_are_different_conversations
             call.tenant, call.affinity = f"key-{i}", "the-same-session"
             await farm.ask("Hi", call)
         assert sorted(now - old for now, old in zip(farm.asked, before, strict=True)) == [0, 8]
+
+
+async def test_a_tenant_is_known_by_its_token() -> None:
+    seen: list[str | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["state"]["call"].tenant)
+
+    for state in ({}, {"principal": Principal("key-1a2b3c4d")}):
+        scope = {"type": "http", "raw_path": b"/", "state": {"call": Call("id"), **state}}
+        await Preconditions(app)(scope, _nothing, _nothing)
+    assert seen == [None, "key-1a2b3c4d"]
+
+
+async def _nothing(*arguments: object) -> Any:
+    raise AssertionError("nobody reads or writes")
 
 
 async def test_a_conversation_leaves_an_engine_that_is_much_busier_and_comes_back() -> None:
@@ -296,16 +321,25 @@ async def test_one_that_dies_under_load_costs_no_request_that_had_not_begun() ->
                 except RelayError as exc:
                     failures.append((exc, begun))
 
+        half_done = asyncio.Event()
+
+        async def reader(text: str) -> None:
+            async with farm.replicas.stream_chat(asking(text), Call("id")) as batches:
+                await anext(batches)
+                half_done.set()
+                failures.append((await _failure(anext(batches)), True))
+
         async with asyncio.TaskGroup() as tasks:
             for number in range(12):
                 tasks.create_task(client(number))
             await until(lambda: answers >= 60)
-            farm.engines[1].tokens_held = asyncio.Event()  # so that it has something half done when it dies
-            await until(lambda: farm.engines[1].running >= 4 and farm.engines[1].begun.is_set())
-            farm.served[1].kill()
+            farm.engines[1].tokens_held = asyncio.Event()
+            tasks.create_task(reader(farm.text_at(1)))
+            await until(lambda: farm.engines[1].running >= 4 and half_done.is_set())
+            await farm.served[1].kill()
         assert failures and all(begun for _, begun in failures), "only what had begun is told of it"
         assert {exc.fault for exc, _ in failures} == {Fault.UPSTREAM_ERROR}
-        assert answers + len(failures) == 240
+        assert answers + len(failures) == 241
         assert farm.states == [State.UP, State.DOWN, State.UP]
 
 
@@ -514,7 +548,7 @@ async def test_with_nobody_in_order_the_least_bad_is_tried() -> None:
 async def test_with_nobody_in_order_the_error_says_so() -> None:
     async with cluster() as farm:
         for server in farm.served:
-            server.kill()
+            await server.kill()
         for _ in range(2 * THRESHOLD):
             with pytest.raises(RelayError):
                 await farm.ask()
@@ -570,6 +604,16 @@ async def test_the_status_tells_what_an_operator_asks() -> None:
         assert (status.name, status.state, status.weight, status.open) == ("0", State.UP, 1.0, 0)
         assert (status.looked, status.failed, status.last_error) == (3.0, 3.0, Fault.UPSTREAM_ERROR)
         assert status.first_token == 0.0, "on a clock that stands still"
+
+
+async def test_an_engine_of_no_known_kind_is_looked_at_by_its_list_of_models() -> None:
+    async with cluster(profile="openai") as farm:
+        farm.engines[0].backlog = 100
+        await farm.served[1].kill()
+        for _ in range(LOOKS):
+            await farm.replicas.look()
+        assert farm.states == [State.UP, State.DOWN]
+        assert farm.replicas.status()[0].waiting == 0, "it does not say"
 
 
 async def test_looks_go_on_while_anybody_asks(caplog: pytest.LogCaptureFixture) -> None:

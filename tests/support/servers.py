@@ -29,8 +29,14 @@ class Served:
     def stop(self) -> None:
         self._server.stop()
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """As if the process had died: nobody listens any more, and every connection is reset."""
+        loop = asyncio.get_running_loop()
+        for server in self._server.servers:
+            for listener in server.sockets:
+                loop.remove_reader(listener)  # asyncio trips over a server that is closed while it accepts
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         for server in self._server.servers:
             server.close()
         self.hang_up()
@@ -38,7 +44,7 @@ class Served:
     def hang_up(self) -> None:
         """Reset every connection."""
         for connection in list(self._server.server_state.connections):
-            connection.transport.abort()  # type: ignore[union-attr]  # one that is among them has a transport
+            connection.transport.abort()
 
 
 class _Server(uvicorn.Server):
