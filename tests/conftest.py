@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -25,6 +26,13 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """The backend of all async tests; of session scope, so that async fixtures of any scope can be written."""
     return "asyncio", {"use_uvloop": False}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heard_interrupts() -> None:
+    """Shells start what runs in the background deaf to Ctrl-C, and children inherit that: tests send it to theirs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
