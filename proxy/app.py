@@ -148,6 +148,7 @@ def create_app(
     serving = Serving(drain=drain, keep_alive=keep_alive, max_body=settings.max_body)
     chat = ChatEndpoint(openai_chat, backend, serving)
     emulator = _emulator(settings, shelf, backend, backends, serving)
+    keys = StaticKeys(tokens)
     dialects = Dialects(problems, cloudflare_problems.BY_PATH)
     owner = "cloudflare" if settings.upstream == "cloudflare" else "relay-simulator"
 
@@ -193,6 +194,7 @@ def create_app(
                 hop=hop,
                 access=settings.access_log,
                 keyed=KEYED,
+                is_token=lambda segment: keys.resolve(segment) is not None,
                 observer=metrics,
             ),
             Middleware(
@@ -204,7 +206,7 @@ def create_app(
                 max_age=_PREFLIGHT_AGE,
             ),
             Middleware(ErrorBoundary, dialects),
-            Middleware(BearerAuth, StaticKeys(tokens).resolve, PUBLIC, keyed=KEYED),
+            Middleware(BearerAuth, keys.resolve, PUBLIC, keyed=KEYED),
             Middleware(Preconditions),
             Middleware(ScriptedWire, lambda path: dialects.of_path(path) is not problems),
         ],

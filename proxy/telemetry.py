@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import quote
 
@@ -40,7 +41,7 @@ class Telemetry:
 
     `upstream` is who answers in the absence of a better word, `strict` the operator's wish, `hop` our own
     mark on calls to upstreams: a request that bears it has come back to us. Of a path below a prefix of `keyed`
-    the access log shows the prefix alone, for a token follows it.
+    the access log shows the prefix alone, for a token follows it; anywhere else it hides what `is_token`.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Telemetry:
         hop: str,
         access: bool,
         keyed: tuple[str, ...] = (),
+        is_token: Callable[[str], bool] = lambda segment: False,
         observer: Observer | None = None,
     ) -> None:
         self.app = app
@@ -60,6 +62,7 @@ class Telemetry:
         self._hop = hop.encode()
         self._access = access
         self._keyed = keyed
+        self._is_token = is_token
         self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,9 +90,14 @@ class Telemetry:
                 self._observer.finished(call, "none" if route is None else route.path, status, started, ended)
             if self._access:
                 # The path alone: a query may hold a token.
-                path = next((prefix for prefix in self._keyed if prefix in scope["path"]), scope["path"])
-                path = quote(path, safe="/@:%")
+                path = quote(self._shown(scope["path"]), safe="/@:%*")
                 access_log.info("%s %s %s %.3fs %s", scope["method"], path, status or "-", ended - started, call.id)
+
+    def _shown(self, path: str) -> str:
+        for prefix in self._keyed:
+            if prefix in path:
+                return prefix
+        return "/".join("***" if self._is_token(segment) else segment for segment in path.split("/"))
 
     def _call(self, scope: Scope, started: float) -> Call:
         call = Call("", strict=self._strict)

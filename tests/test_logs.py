@@ -229,3 +229,12 @@ async def test_the_access_log_is_off_unless_asked_for_and_holds_no_query(tmp_pat
         text = logged.getvalue()
         assert ("GET /v1/nothing%0Aelse 404" in text) is wanted
         nothing_secret_in(text)
+
+
+@pytest.mark.parametrize(
+    "path", ["/Remote-Bindings/{}", "/remote-bindings;/{}", "/v1/models/{}", "/remote-bindings/{}/x"]
+)
+async def test_a_token_in_any_path_is_not_logged(tmp_path: Path, logged: io.StringIO, path: str) -> None:
+    async with relaying(tmp_path, access_log=True) as rig, calling(rig.url) as client:
+        await client.get(path.format(KEY))
+    assert " /" in logged.getvalue() and KEY not in logged.getvalue()

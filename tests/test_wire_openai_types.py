@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from adapters.canonical import ChatRequest, Message
+from adapters.errors import InvalidRequest
+from adapters.wire.openai_chat import parse_chat_request
 from adapters.wire.openai_types import FIELDS
 from tests.support.openai_requests import FUNCTION, TOOL, USER, parse, refusal
 
@@ -140,3 +142,16 @@ def test_fields_without_effect_take_any_value(field: str, value: Any) -> None:
 
 def parse_with(**changes: Any) -> ChatRequest:
     return ChatRequest(model="m", messages=(Message(role="user", content="Hi"),), **changes)
+
+
+LONG: dict[str, bytes] = {
+    "messages": b'"messages":[' + b",".join([b'{"role":"user","content":"x"}'] * 20_001) + b"]",
+    "tools": b'"messages":[],"tools":[' + b",".join([b"{}"] * 2_001) + b"]",
+}
+
+
+@pytest.mark.parametrize(("field", "body"), LONG.items(), ids=LONG)
+def test_what_nobody_could_read_is_not_read(field: str, body: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=field) as caught:
+        parse_chat_request(b'{"model":"m",' + body + b"}")
+    assert caught.value.param == field

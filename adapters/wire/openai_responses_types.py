@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from adapters.wire.openai_types import Tools, Turns
+
 Number = int | float
 
 
@@ -65,13 +67,13 @@ class ResponsesBody(msgspec.Struct):
     """The whole body."""
 
     model: str | None = None
-    input: str | list[Item] | None = None
+    input: str | Turns[Item] | None = None
     instructions: str | None = None
     max_output_tokens: Number | None = None
     temperature: Number | None = None
     top_p: Number | None = None
     top_logprobs: Number | None = None
-    tools: list[Tool] | None = None
+    tools: Tools[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     text: Text | None = None

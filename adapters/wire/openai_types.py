@@ -6,11 +6,18 @@ which have to be whole.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 Number = int | float
+
+T = TypeVar("T")
+# Far beyond what a model can read, and little enough to be read in one turn of the event loop.
+MOST_TURNS = 20_000
+MOST_TOOLS = 2_000
+Turns = Annotated[list[T], msgspec.Meta(max_length=MOST_TURNS)]
+Tools = Annotated[list[T], msgspec.Meta(max_length=MOST_TOOLS)]
 
 
 class TextContent(msgspec.Struct, tag="text"):
@@ -98,9 +105,9 @@ class ChatBody(msgspec.Struct):
     """The whole body. `prompt` and `history` are the older form, read only where `messages` is absent."""
 
     model: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Turns[ChatMessage] | None = None
     prompt: str | None = None
-    history: list[OldTurn] | None = None
+    history: Turns[OldTurn] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_completion_tokens: Number | None = None
@@ -115,10 +122,10 @@ class ChatBody(msgspec.Struct):
     repetition_penalty: Number | None = None
     stop: str | list[str] | None = None
     n: Number | None = None
-    tools: list[FunctionTool] | None = None
+    tools: Tools[FunctionTool] | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    functions: list[Function] | None = None
+    functions: Tools[Function] | None = None
     function_call: str | dict[str, Any] | None = None
     response_format: ResponseFormat | None = None
     logprobs: bool | None = None

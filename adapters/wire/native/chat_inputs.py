@@ -18,7 +18,7 @@ from adapters.wire.json_text import encode
 from adapters.wire.native.blob import read_blob
 from adapters.wire.native.turns import link_turns
 from adapters.wire.openai_request import read_chat_body
-from adapters.wire.openai_types import FIELDS, ChatBody, Function
+from adapters.wire.openai_types import FIELDS, MOST_TOOLS, MOST_TURNS, ChatBody, Function
 from adapters.wire.validation import complaint, decode, in_range, whole
 
 DEFAULT_MAX_TOKENS = 256
@@ -132,7 +132,9 @@ def _chat_body(given: dict[str, Any], key: InputKey, model: str, *, older: bool)
     if key == "prompt":
         body["messages"] = [{"role": "user", "content": _prompt(given["prompt"], older=older)}]
     else:
-        body["messages"] = link_turns(given["messages"])
+        body["messages"] = link_turns(_not_too_long(given, "messages", MOST_TURNS))
+    _not_too_long(given, "tools", MOST_TOOLS)
+    _not_too_long(given, "functions", MOST_TOOLS)
     if "tools" in given or "functions" in given:
         body["tools"] = _tools(given, "tools" if "tools" in given else "functions")
     if "guided_json" in given and "response_format" not in given:
@@ -141,6 +143,18 @@ def _chat_body(given: dict[str, Any], key: InputKey, model: str, *, older: bool)
         return msgspec.convert(body, ChatBody)
     except msgspec.ValidationError as exc:
         raise complaint(exc) from None
+
+
+def _not_too_long(given: dict[str, Any], name: str, most: int) -> Any:
+    """The field, of which no more is read than can be; its type is somebody else's to check."""
+    value = given.get(name)
+    if isinstance(value, list) and len(value) > most:
+        raise InvalidRequest(
+            f"Invalid '{name}': array too long. Expected at most {most} items, but got {len(value)} instead.",
+            param=name,
+            code="array_above_max_length",
+        )
+    return value
 
 
 def _prompt(value: Any, *, older: bool) -> str:
