@@ -1,0 +1,1 @@
+"""The relay's own engine: continuous batching over one transformers model. Nothing else imports torch."""

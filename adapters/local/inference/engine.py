@@ -1,0 +1,221 @@
+"""The engine: one thread owns model and cache; jobs come from event loops and join and leave at any step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from adapters.local.inference.errors import EngineClosed, EngineDead, InferenceError, JobFailed
+from adapters.local.inference.model import BatchedModel, Piece
+from adapters.local.inference.request import Finish, FinishReason, Job, Step, Token, check_job
+from adapters.local.inference.run import Run
+from adapters.local.inference.sampling import Sampler, constraint_failed
+from adapters.local.inference.scheduler import Limits, Scheduler
+from adapters.local.inference.stats import Meter, Stats
+from adapters.local.inference.stream import JobStream, Outbox
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Continuous batching over one model. `start` it, `submit` jobs from event loops, `close` it."""
+
+    def __init__(self, model: BatchedModel, limits: Limits, now: Callable[[], float] = time.monotonic) -> None:
+        """`limits.rows` is at most the number of rows that the model's cache was made with."""
+        self._model = model
+        self._now = now
+        self._scheduler: Scheduler[Run] = Scheduler(limits, model.cache)
+        self._sampler = Sampler(model.vocabulary, model.device)
+        self._outbox = Outbox()
+        self._meter = Meter()
+        self._changed = threading.Condition()
+        self._arrived: list[Run] = []
+        self._some_cancelled = False
+        self._end: InferenceError | None = None
+        self._prompted = self._reused = 0
+        self._thread = threading.Thread(target=self._work, name="inference", daemon=True)
+
+    # ---------------------------------------------------------------- for those who use it, in any thread
+
+    @property
+    def context(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self._model.context
+
+    @property
+    def vocabulary(self) -> int:
+        return self._model.vocabulary
+
+    @property
+    def dead(self) -> bool:
+        """Whether it failed and only a new process helps."""
+        return isinstance(self._end, EngineDead)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """End all jobs with EngineClosed and wait for the thread: at most one step, but not for the event loop."""
+        with self._changed:
+            self._end = self._end or EngineClosed("the engine was stopped")
+            self._changed.notify()
+        self._thread.join()
+
+    def submit(self, job: Job) -> JobStream:
+        """Begin a job, in a running event loop.
+
+        Raises InvalidJob, PromptTooLong, QueueFull, EngineClosed, EngineDead.
+        """
+        return self.submit_all([job])[0]
+
+    def submit_all(self, jobs: Sequence[Job]) -> list[JobStream]:
+        """As `submit`: all of them or none."""
+        for job in jobs:
+            check_job(job, vocabulary=self.vocabulary, context=self.context)
+        loop = asyncio.get_running_loop()
+        runs = [Run(job, min(job.max_tokens, self.context - len(job.prompt_ids)), self._cancel, loop) for job in jobs]
+        with self._changed:
+            if self._end:
+                raise type(self._end)(*self._end.args)
+            self._scheduler.check_room(len(runs), len(self._arrived))
+            self._arrived.extend(runs)
+            self._changed.notify()
+        return [run.stream for run in runs]
+
+    def stats(self) -> Stats:
+        rows = self._scheduler.rows
+        with self._changed:
+            waiting = len(self._scheduler.waiting) + len(self._arrived)
+            rate = self._meter.rate(self._now())
+        return Stats(
+            running=len(rows.live),
+            prefilling=len(rows.filling),
+            waiting=waiting,
+            kept=len(rows.kept),
+            tokens_per_second=rate,
+            generated_tokens=self._meter.total,
+            prompt_tokens=self._prompted,
+            reused_tokens=self._reused,
+            cache_use=rows.cached_tokens / (rows.count * self.context),
+            cache_bytes=self._model.cache.nbytes,
+        )
+
+    def _cancel(self, run: Run) -> None:
+        run.cancelled = True
+        self._some_cancelled = True  # in this order: the thread resets it before it looks
+
+    # ---------------------------------------------------------------- its thread
+
+    def _work(self) -> None:
+        try:
+            with torch.inference_mode():
+                while self._collect():
+                    self._step()
+        except Exception as exc:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+            log.error("the engine failed", exc_info=exc)
+            with self._changed:
+                self._end = EngineDead(f"the engine failed: {type(exc).__name__}")
+        self._end_all()
+
+    def _collect(self) -> bool:
+        """Waits for something to do and takes in what has arrived; false: it is time to end."""
+        with self._changed:
+            while not (self._arrived or self._scheduler.busy or self._end):
+                self._changed.wait()
+            arrived, self._arrived = self._arrived, []
+            self._scheduler.waiting.extend(arrived)
+        self._some_cancelled |= any(run.cancelled for run in arrived)
+        return self._end is None
+
+    def _step(self) -> None:
+        """Cancel, admit, one pass over prompts, one over all that decode, one token each."""
+        if self._some_cancelled:
+            self._some_cancelled = False
+            for run in self._scheduler.cancelled():
+                self._finish(run, "cancelled")
+        for run in self._scheduler.admit(self._now()):
+            self._prompted += run.prompt_tokens
+            self._reused += run.reused
+        decoding = list(self._scheduler.rows.live)
+        runs, logits = self._prefill()
+        if decoding:
+            logits.append(self._model.decode([r.tokens[-1] for r in decoding], [r.cached for r in decoding]))
+            for run in decoding:
+                run.cached += 1
+            runs += decoding
+        if runs:
+            answers = self._sampler.sample(torch.cat(logits), [run.state for run in runs])
+            for run, answer in zip(runs, answers, strict=True):
+                self._answer(run, answer)
+            with self._changed:
+                self._meter.count(self._now(), len(runs))
+        self._outbox.send()
+
+    def _prefill(self) -> tuple[list[Run], list[Any]]:
+        """Those whose prompts are complete with this step, and the logits of their first tokens."""
+        parts = self._scheduler.prefill()
+        if not parts:
+            return [], []
+        pieces = [Piece(run.index, run.cached, run.tokens[run.cached : run.cached + count]) for run, count in parts]
+        logits = self._model.prefill(pieces)
+        for run, count in parts:
+            run.cached += count
+        complete = [i for i, (run, _) in enumerate(parts) if not run.missing]
+        for i in complete:
+            run = parts[i][0]
+            self._sampler.join(run.state)
+            self._scheduler.rows.promote(run)
+        return [parts[i][0] for i in complete], [logits[complete]] if complete else []
+
+    def _answer(self, run: Run, answer: Token | JobFailed) -> None:
+        if isinstance(answer, JobFailed):
+            self._finish(run, "error", error=answer)
+            return
+        run.tokens.append(answer.id)
+        reason: FinishReason | None = None
+        if answer.id in run.job.stop_ids:
+            reason = "stop"
+        elif run.job.constraint is not None:
+            try:
+                reason = "stop" if run.job.constraint.advance(answer.id) else None
+            except Exception as exc:  # noqa: BLE001 - it is another's code, and belongs to one job
+                self._finish(run, "error", answer, constraint_failed(exc))
+                return
+        if reason is None and run.generated == run.limit:
+            reason = "length"
+        if reason:
+            self._finish(run, reason, answer)
+        else:
+            self._outbox.put(run.stream, Step(answer))
+
+    def _finish(
+        self, run: Run, reason: FinishReason, token: Token | None = None, error: InferenceError | None = None
+    ) -> None:
+        sound = reason != "error" and not run.missing
+        if not sound and run.index >= 0:
+            self._model.cache.clear(run.index)  # nobody has seen whether it is finite
+        self._scheduler.remove(run, self._now(), keep=sound)
+        self._sampler.leave(run.state)
+        self._tell_end(run, reason, token, error)
+
+    def _end_all(self) -> None:
+        """Nothing is computed any more: only tell."""
+        rows = self._scheduler.rows
+        with self._changed:
+            left = [*rows.live, *rows.filling, *self._scheduler.waiting, *self._arrived]
+            self._arrived = []
+            rows.live, rows.filling = [], []
+            self._scheduler.waiting.clear()
+        for run in left:
+            self._tell_end(run, "error", None, self._end)
+        self._outbox.send()
+
+    def _tell_end(self, run: Run, reason: FinishReason, token: Token | None, error: InferenceError | None) -> None:
+        finish = Finish(reason, run.prompt_tokens, run.reused, run.generated, error)
+        self._outbox.put(run.stream, Step(token, finish))

@@ -1,0 +1,81 @@
+"""Who is computed next; needs no torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from adapters.local.inference.errors import QueueFull
+from adapters.local.inference.request import Job
+from adapters.local.inference.scheduler import Limits, Scheduler, Sequence
+from tests.inference.test_rows import Lists
+
+
+def scheduler(*prompts: list[int], rows: int = 4, chunk: int = 8, idle_chunk: int = 32) -> Scheduler[Sequence]:
+    made: Scheduler[Sequence] = Scheduler(Limits(rows=rows, queue=2, chunk=chunk, idle_chunk=idle_chunk), Lists(rows))
+    made.waiting.extend(Sequence(Job(prompt_ids=prompt, max_tokens=5), 5) for prompt in prompts)
+    return made
+
+
+GROUPS = {
+    "one prompt that fits": ([20], [20]),
+    "one that does not": ([50], [32]),
+    "some alike": ([10, 10, 9], [10, 10, 9]),
+    "as many as fit when padded": ([10, 9, 8, 10], [10, 9, 8]),
+    "a longer one behind takes a part": ([10, 30], [10, 10]),
+    "one that would be mostly padding waits": ([10, 4, 8], [10, 8]),
+}
+
+
+@pytest.mark.parametrize(("lengths", "counts"), GROUPS.values(), ids=GROUPS)
+def test_prompts_of_like_lengths_are_computed_together(lengths: list[int], counts: list[int]) -> None:
+    made = scheduler(*([i] * length for i, length in enumerate(lengths)))
+    made.admit(0.0)
+    assert [count for _, count in made.prefill()] == counts
+
+
+def test_less_is_computed_of_prompts_while_others_decode() -> None:
+    made = scheduler([1] * 4, [2] * 40)
+    first, second = made.admit(0.0)
+    first.cached = 4
+    made.rows.promote(first)
+    assert made.prefill() == [(second, 8)]
+
+
+def test_a_job_waits_for_the_prefill_that_it_can_share_and_lets_others_pass() -> None:
+    made = scheduler([1] * 100, [1] * 99, [2] * 10)
+    first, other = made.admit(0.0)
+    assert [first.tokens[0], other.tokens[0]] == [1, 2]
+    first.cached = 80
+    assert made.admit(0.0) == []
+    first.cached = 100
+    (second,) = made.admit(0.0)
+    assert (second.reused, second.missing, first.missing) == (96, 3, 0)
+
+
+def test_short_common_beginnings_are_not_worth_waiting() -> None:
+    assert len(scheduler([1] * 60, [1] * 60).admit(0.0)) == 2
+
+
+def test_the_queue_is_bounded_and_tells_when_to_come_back() -> None:
+    made = scheduler([1], [2], [3], rows=2)
+    first, _ = made.admit(100.0)
+    made.check_room(1, 0)
+    for jobs, arrived in ((2, 0), (1, 1)):
+        with pytest.raises(QueueFull) as caught:
+            made.check_room(jobs, arrived)
+        assert caught.value.retry_after == 1.0  # nothing is known yet
+    made.remove(first, 200.0, keep=True)
+    with pytest.raises(QueueFull) as caught:
+        made.check_room(5, 0)
+    assert caught.value.retry_after == pytest.approx((0.9 * 1 + 0.1 * 100) * 3 / 2)
+
+
+def test_who_gives_up_waiting_leaves_the_queue() -> None:
+    made = scheduler([1], [2], rows=1)
+    made.admit(0.0)
+    made.waiting[0].cancelled = True
+    (gone,) = made.cancelled()
+    made.remove(gone, 1.0, keep=False)
+    assert (list(made.waiting), made.busy, len(made.rows.filling)) == ([], True, 1)
+    made.remove(made.rows.filling[0], 1.0, keep=False)
+    assert not made.busy
