@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from adapters.base import EventStream
 from proxy import problems
-from proxy.answers import body_chunks, read_body
+from proxy.answers import ClientLeft, body_chunks, read_body
 from proxy.boundary import StreamBroken
 from proxy.dialects import Problems
 from proxy.drain import Drain
@@ -79,7 +79,10 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     async def forward(
         self, receive: Receive, send: Send, upstream: AbstractAsyncContextManager[Forwarded], headers: Headers = ()
     ) -> None:
-        """Send an upstream's answer as it comes. One that breaks off breaks the connection, too (StreamBroken)."""
+        """Send an upstream's answer as it comes. One that breaks off breaks the connection, too (StreamBroken).
+
+        Raises ClientLeft.
+        """
         begun = False
 
         async def pass_on() -> None:
@@ -94,6 +97,8 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
 
         try:
             await beside_client(receive, self.drain, pass_on)
+        except ClientLeft:
+            raise
         except Exception as exc:
             if begun:
                 raise StreamBroken from exc

@@ -28,16 +28,22 @@ _TOO_WEAK = ("EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK")
 class SettingsError(Exception):
     """The settings cannot be used. `problems` names each wrong one as its author wrote it; no secrets.
 
-    `partial`, where there is one, is for showing only: what cannot be read holds its default.
+    `partial`, where there is one, is for what needs only some of them: what cannot be read holds its default, and is
+    in `broken` by its attribute.
     """
 
     def __init__(
-        self, problems: tuple[str, ...], warnings: tuple[str, ...] = (), partial: Settings | None = None
+        self,
+        problems: tuple[str, ...],
+        warnings: tuple[str, ...] = (),
+        partial: Settings | None = None,
+        broken: frozenset[str] = frozenset(),
     ) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
         self.warnings = warnings
         self.partial = partial
+        self.broken = broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -143,7 +149,7 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], direc
         options=options,
     )
     if draft.problems:
-        raise SettingsError(tuple(draft.problems), settings.warnings, settings)
+        raise SettingsError(tuple(draft.problems), settings.warnings, settings, frozenset(draft.broken))
     return settings
 
 

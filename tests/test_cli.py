@@ -126,7 +126,7 @@ def test_config_as_json(folder: Path) -> None:
     assert set(document["settings"]) == {setting.env for setting in SETTINGS}
 
 
-@pytest.mark.parametrize("command", ["token", "serve", "chat", "models"])
+@pytest.mark.parametrize("command", ["serve", "chat", "models"])
 def test_wrong_settings_are_all_listed_and_are_status_2(command: str) -> None:
     result = relay(command, RELAY_PORT="x", RELAY_STRICT="perhaps", RELAY_PROT="1")
     assert result.exit_code == 2
@@ -188,6 +188,12 @@ def test_token_makes_one_and_prints_it_ever_after(folder: Path) -> None:
 def test_token_prints_the_first_of_those_configured(folder: Path) -> None:
     assert relay("token", RELAY_TOKENS="one,two").stdout == "one\n"
     assert not (folder / "state").exists()
+
+
+@pytest.mark.parametrize("name", ["CLOUDFLARE_ACCOUNT_ID", "CLOUDFLARE_API_TOKEN", "RELAY_PORT"])
+def test_token_needs_none_of_the_other_settings(folder: Path, name: str) -> None:
+    printed = relay("token").stdout
+    assert printed and relay("token", **{name: "local"}).stdout == printed
 
 
 def test_token_looks_where_it_is_told(folder: Path) -> None:

@@ -777,6 +777,7 @@ HOPELESS: dict[str, Any] = {
         "uniqueItems": True,
     },
     "a pattern and its opposite": {"type": "string", "pattern": "^a$", "not": {"pattern": "a"}},
+    "a pattern of what is no text": {"type": "string", "pattern": r"^[\ud800]$"},
     "too long a text": {"type": "string", "minLength": 10**9},
     "too long a list": {"type": "array", "minItems": 10**9},
     "too many properties": {"type": "object", "minProperties": 10**9},
@@ -798,9 +799,122 @@ def test_a_schema_that_cannot_be_met_is_given_up_soon(wanted: Any) -> None:
         schema.instance(wanted, Random(1))
 
 
-@pytest.mark.parametrize("pattern", ["([", r"\p{L}+", "a" * 1000, "(?:x{900}){900}", 5], ids=lambda p: f"{p!a:.20}")
+@pytest.mark.parametrize(
+    "pattern",
+    ["([", r"\p{L}+", "a" * 1000, "(?:x{900}){900}", "(?:){100000}", 5],
+    ids=lambda p: f"{p!a:.20}",
+)
 def test_a_pattern_that_cannot_be_followed_gets_words(pattern: Any) -> None:
     assert schema.instance({"type": "string", "pattern": pattern}, Random(1), ["Oslo"]) == "Oslo"
+
+
+def spoiled(text: str, pattern: str) -> dict[str, Any]:
+    return {"enum": [text], "pattern": pattern}
+
+
+COSTLY_TO_SEARCH = {
+    "a repeated choice": spoiled("a" * 60 + "!", "^(a|a)*$"),
+    "a repeated repeat": spoiled("a" * 60 + "!", "^(a+)+$"),
+    "a repeated repeat in groups": spoiled("a" * 60 + "!", "^(((a+))b?)+$"),
+    "a counted repeat of a repeat": spoiled("a" * 60 + "!", "^(a+){2,60}$"),
+    "a repeat of what may be empty": spoiled("a" * 60 + "!", "^(a?a?)*$"),
+    "many choices": spoiled("a" * 60 + "!", "^" + "(a|a)" * 60 + "$"),
+    "many optional parts": spoiled("a" * 60 + "!", "^" + "a?" * 60 + "a" * 60 + "$"),
+    "many short repeats": spoiled("a" * 60 + "!", "^" + "a{0,8}" * 40 + "$"),
+    "repeats one after another": spoiled("a" * 5_000, "a*a*a*a*a*b"),
+    "an unanchored repeat in a long text": spoiled("a" * 200_000, "a+b"),
+    "a look-ahead": spoiled("a" * 60 + "!", "^(?=(a|a)*$)a"),
+    "a look-behind": spoiled("a" * 60, "(?<=a)b"),
+    "a back-reference": spoiled("a" * 5_000, r"(a*)(a*)\1\2b"),
+    "an atomic group": spoiled("a" * 60 + "!", "^(?>(a|a)*)b"),
+    "a flag": spoiled("a!", "(?i)^[\\u0000-\\U0010ffff]$b"),
+    "a flag for a group": spoiled("a!", "^(?i:a)$"),
+    "no expression": spoiled("a!", "(["),
+    "too long an expression": spoiled("a!", "b" * 501),
+}
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("wanted", COSTLY_TO_SEARCH.values(), ids=COSTLY_TO_SEARCH)
+def test_a_pattern_that_is_costly_to_search_gets_the_benefit_of_the_doubt(wanted: Any) -> None:
+    assert schema.instance(wanted, Random(1)) == wanted["enum"][0]
+
+
+@pytest.mark.timeout(5)
+def test_a_name_gets_the_benefit_of_the_doubt_from_a_costly_pattern() -> None:
+    name = "a" * 60 + "!"
+    wanted = {**obj([name]), "patternProperties": {"^(a|a)*$": {"const": 5}}, "additionalProperties": {"const": 6}}
+    assert schema.instance(wanted, Random(1)) == {name: 5}
+
+
+SEARCHED = {
+    "a choice": "^(red|green)$",
+    "repeats": r"^[^@]+@[^@.]+\.[a-z]+$",
+    "a counted repeat": r"\d{3}-\d{4}",
+    "a repeated group": "^(?:ab)+$",
+    "a counted choice": "^(?:a|b){3}$",
+    "an optional group": r"^(\d-)?\d$",
+    "a place": r"\Ab",
+    "an optional part that may be empty": "^(a|)?b$",
+}
+
+
+@pytest.mark.parametrize("pattern", SEARCHED.values(), ids=SEARCHED)
+def test_a_pattern_that_is_cheap_to_search_is_minded(pattern: str) -> None:
+    with pytest.raises(schema.Unsatisfiable):
+        schema.instance({"enum": ["none of them!"], "pattern": pattern}, Random(1))
+
+
+def optional(count: int, part: Any) -> dict[str, Any]:
+    return obj([], **{f"p{at}": part for at in range(count)})
+
+
+MANY = {
+    "searches": {
+        **spoiled("a" * 40 + "!", "!"),
+        "not": {"anyOf": [{"pattern": f"^[a-z]*[a-z]*[a-z]*{at}$"} for at in range(4_000)]},
+    },
+    "expressions": {**spoiled("a", "a"), "not": {"anyOf": [{"pattern": f"b{at:0480}"} for at in range(4_000)]}},
+    "names and expressions": {
+        "enum": [{str(at): at for at in range(1_000)}],
+        "patternProperties": {f"^{at}$": True for at in range(1_000)},
+    },
+    "examples": optional(2_000, {"type": "string", "pattern": "^a$", "minLength": 2}),
+    "examples of sets": optional(2_000, {"type": "string", "pattern": r"^[\u0000-\uffff]{100}$", "maxLength": 9}),
+    "empty examples": optional(2_000, {"type": "string", "pattern": r"^(?:^){1900}$", "minLength": 9}),
+    "long texts": {"type": "array", "minItems": 10**9, "items": {"type": "string", "minLength": 19_000}},
+    "long texts in lists": chain(
+        lambda next_: {"type": "array", "minItems": 90, "items": next_}, 4, {"type": "string", "minLength": 19_000}
+    ),
+    "long texts by reference": {
+        "$defs": {"text": {"type": "string", "minLength": 19_000}},
+        "type": "array",
+        "minItems": 4_000,
+        "items": {"$ref": "#/$defs/text"},
+    },
+}
+
+
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("wanted", MANY.values(), ids=MANY)
+def test_too_much_of_what_is_cheap_alone_is_refused(wanted: Any) -> None:
+    with pytest.raises(schema.Unsatisfiable):
+        schema.instance(wanted, Random(1))
+
+
+@pytest.mark.timeout(5)
+def test_a_long_list_of_different_items_is_made_soon() -> None:
+    wanted = {"type": "array", "items": {"type": "string"}, "minItems": 4_900, "uniqueItems": True}
+    assert len(set(schema.instance(wanted, Random(1)))) == 4_900
+
+
+def test_an_optional_list_that_is_too_long_is_left_out() -> None:
+    assert schema.instance(optional(1, {"type": "array", "minItems": 10**9}), Random(1)) == {}
+
+
+def test_a_name_is_not_made_by_a_pattern_that_cannot_be_followed() -> None:
+    wanted = {"type": "object", "patternProperties": {"([": True}, "additionalProperties": False}
+    assert schema.instance(wanted, Random(1)) == {}
 
 
 json_values = st.recursive(

@@ -9,17 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sized
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
-from adapters.simulator import pattern as patterns
+from adapters.simulator.pattern import Searches
 
-Met = Callable[[Any, Any], bool]
-"""Whether a part of the value meets a part of the schema."""
+
+class Met(Protocol):
+    """Whether a part of the value meets a part of the schema, and whether an expression is found in a text."""
+
+    def __call__(self, value: Any, schema: Any, /) -> bool: ...
+
+    def found(self, pattern: str, text: str) -> bool: ...
+
+
+Found = Callable[[str, str], bool]
 Check = Callable[[Any, Any, Mapping[str, Any], Met], bool]
 """One keyword: the value, the keyword's own parameter, the schema it stands in, and `Met`."""
 
 _MAX_DEPTH = 60
+_STEPS_A_SEARCH = 3
+"""Even a search that is not made takes as long as a few other checks: its cost has to be known."""
 
 
 def resolve_pointer(root: Any, reference: str) -> Any:
@@ -97,6 +107,7 @@ class Conformance:
     def __init__(self, root: Any, steps: int = 50_000) -> None:
         self._root = root
         self._left = steps
+        self._searches = Searches()
 
     def __call__(self, value: Any, schema: Any, depth: int = 0) -> bool:
         """True if `value` is an instance of `schema`. Raises TooComplex."""
@@ -104,16 +115,21 @@ class Conformance:
             return schema
         if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
             return False
-        self._left -= 1
-        if self._left < 0:
-            raise TooComplex("the schema is too complex")
-
-        def met(inner: Any, part: Any) -> bool:
-            return self(inner, part, depth + 1)
-
+        self._count_step()
+        met = _Within(self, depth + 1)
         return self._meets_reference(value, schema, met) and all(
             _KEYWORDS[word](value, parameter, schema, met) for word, parameter in schema.items() if word in _KEYWORDS
         )
+
+    def found(self, pattern: str, text: str) -> bool:
+        """True if the expression is found in the text, or cannot be looked for. Raises TooComplex."""
+        self._count_step(_STEPS_A_SEARCH)
+        return self._searches.found(pattern, text)
+
+    def _count_step(self, steps: int = 1) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise TooComplex("the schema is too complex")
 
     def _meets_reference(self, value: Any, schema: Mapping[str, Any], met: Met) -> bool:
         reference = schema.get("$ref")
@@ -123,6 +139,18 @@ class Conformance:
             return met(value, resolve_pointer(self._root, reference))
         except LookupError:
             return False
+
+
+class _Within:
+    """The same, for the parts of a schema."""
+
+    def __init__(self, conforms: Conformance, depth: int) -> None:
+        self._conforms = conforms
+        self._depth = depth
+        self.found = conforms.found
+
+    def __call__(self, value: Any, schema: Any) -> bool:
+        return self._conforms(value, schema, self._depth)
 
 
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
@@ -160,7 +188,7 @@ def _multiple_of(value: Any, step: Any, schema: Mapping[str, Any], met: Met) -> 
 
 
 def _pattern(value: Any, pattern: Any, schema: Mapping[str, Any], met: Met) -> bool:
-    return not isinstance(value, str) or not isinstance(pattern, str) or patterns.found(pattern, value)
+    return not isinstance(value, str) or not isinstance(pattern, str) or met.found(pattern, value)
 
 
 def _required(value: Any, names: Any, schema: Mapping[str, Any], met: Met) -> bool:
@@ -176,19 +204,21 @@ def _properties(value: Any, properties: Any, schema: Mapping[str, Any], met: Met
 def _pattern_properties(value: Any, parts: Any, schema: Mapping[str, Any], met: Met) -> bool:
     if not isinstance(value, Mapping):
         return True
-    return all(met(value[name], part) for name in value for part in parts_for(name, parts))
+    return all(met(value[name], part) for name in value for part in parts_for(name, parts, met.found))
 
 
-def parts_for(name: str, pattern_properties: Any) -> list[Any]:
+def parts_for(name: str, pattern_properties: Any, found: Found) -> list[Any]:
     """The schemas of `patternProperties` that a property of this name has to meet."""
-    return [part for pattern, part in mapping(pattern_properties).items() if patterns.found(pattern, name)]
+    return [part for pattern, part in mapping(pattern_properties).items() if found(pattern, name)]
 
 
 def _additional_properties(value: Any, part: Any, schema: Mapping[str, Any], met: Met) -> bool:
     if not isinstance(value, Mapping):
         return True
     declared, by_pattern = mapping(schema.get("properties")), schema.get("patternProperties")
-    return all(met(value[name], part) for name in value if name not in declared and not parts_for(name, by_pattern))
+    return all(
+        met(value[name], part) for name in value if name not in declared and not parts_for(name, by_pattern, met.found)
+    )
 
 
 def _property_names(value: Any, part: Any, schema: Mapping[str, Any], met: Met) -> bool:

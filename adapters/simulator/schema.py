@@ -18,6 +18,7 @@ from typing import Any
 from adapters.simulator import pattern as patterns
 from adapters.simulator.conformance import (
     Conformance,
+    Found,
     TooComplex,
     fraction,
     is_type,
@@ -32,6 +33,7 @@ from adapters.simulator.conformance import (
 )
 from adapters.simulator.formats import FORMATS
 from adapters.simulator.merging import Flat, merged
+from adapters.simulator.sizes import CHARACTERS_A_STEP, least_size
 
 _MAX_STEPS = 10_000
 """Readings and values, failed ones included, that one instance may take."""
@@ -40,6 +42,8 @@ _MAX_DEPTH = 40
 _TRIES = 12
 _UNIQUE_TRIES = 200
 _PATTERN_TRIES = 60
+_ATOMS_A_STEP = 20
+"""Parts of a pattern that take as long to follow as a value takes to make."""
 _RECURSIONS = (2, 6)
 """How often a reference may occur on the way to a value: few, and more only if that does not do."""
 _SHOWN_ITEMS = 2
@@ -58,6 +62,8 @@ class Unsatisfiable(ValueError):
 
 def instance(schema: Any, rng: Random, words: Sequence[str] = ()) -> Any:
     """An instance of `schema`; strings that may be anything are taken from `words`. Raises Unsatisfiable."""
+    if least_size(schema) > _MAX_STEPS:
+        raise Unsatisfiable("the schema is too complex")
     problem = Unsatisfiable("the schema has no instance")
     for recursions in _RECURSIONS:
         try:
@@ -156,8 +162,8 @@ class _Maker:
             if together is not None:
                 yield from self._combined((together, begun[1] + refs), choices[1:])
 
-    def _count_step(self) -> None:
-        self.steps += 1
+    def _count_step(self, steps: int = 1) -> None:
+        self.steps += steps
         if self.steps > _MAX_STEPS:
             raise TooComplex("the schema asks for too much")
 
@@ -192,7 +198,7 @@ class _Maker:
             if name not in required and len(made) + still_due >= most:
                 continue
             try:
-                made[name] = self.make(_part_for(name, flat), trail)
+                made[name] = self.make(_part_for(name, flat, self.conforms.found), trail)
             except Unsatisfiable:
                 if name in required:
                     raise
@@ -209,8 +215,8 @@ class _Maker:
             try:
                 name = self._free_name(flat)
                 if name not in made:
-                    made[name] = self.make(_part_for(name, flat), trail)
-            except Unsatisfiable:
+                    made[name] = self.make(_part_for(name, flat, self.conforms.found), trail)
+            except (Unsatisfiable, patterns.Unusable):
                 continue
 
     def _free_name(self, flat: Flat) -> str:
@@ -225,28 +231,32 @@ class _Maker:
     def _array(self, flat: Flat, trail: _Trail) -> list[Any]:
         prefix, rest = prefix_and_rest(flat)
         least, most = _limit(flat, "minItems", 0), _limit(flat, "maxItems", math.inf)
+        if least > _MAX_STEPS:
+            raise Unsatisfiable("the schema leaves no list of a sensible length")
         wanted = int(min(_limit(flat, "minContains", 1), _MAX_STEPS)) if "contains" in flat else 0
         first_contained = 0 if rest is False else len(prefix)
         size = min(max(least, first_contained + wanted, len(prefix) or _SHOWN_ITEMS), most, _MAX_STEPS)
         made: list[Any] = []
+        taken: set[Any] | None = set() if flat.get("uniqueItems") is True else None
         for at in range(int(size)):
             part = prefix[at] if at < len(prefix) else rest
             contained = first_contained <= at < first_contained + wanted
             try:
-                made.append(self._item({"allOf": [part, flat["contains"]]} if contained else part, flat, made, trail))
+                made.append(self._item({"allOf": [part, flat["contains"]]} if contained else part, taken, trail))
             except Unsatisfiable:
                 if at < least or contained:
                     raise
                 break
         return made
 
-    def _item(self, part: Any, flat: Flat, made: list[Any], trail: _Trail) -> Any:
-        if flat.get("uniqueItems") is not True:
+    def _item(self, part: Any, taken: set[Any] | None, trail: _Trail) -> Any:
+        """An item, not one of those `taken`, among which it then is; `None` if any will do."""
+        if taken is None:
             return self.make(part, trail)
-        taken = {key(item) for item in made}
         for _ in range(_UNIQUE_TRIES):
             item = self.make(part, trail)
             if key(item) not in taken:
+                taken.add(key(item))
                 return item
         raise Unsatisfiable("the schema wants more different items than were found")
 
@@ -277,6 +287,7 @@ class _Maker:
         least, most = _limit(flat, "minLength", 0), _limit(flat, "maxLength", math.inf)
         if least > min(most, _MAX_LENGTH):
             raise Unsatisfiable("the schema leaves no text of a sensible length")
+        self._count_step(int(least) // CHARACTERS_A_STEP)
         pattern = flat.get("pattern")
         if isinstance(pattern, str):
             try:
@@ -291,12 +302,15 @@ class _Maker:
     def _matching(self, pattern: str, least: float, most: float) -> str:
         """A string of this pattern and length. Raises Unusable, and Unsatisfiable if none was found."""
         for attempt in range(_PATTERN_TRIES):
-            text = patterns.example(pattern, self.rng, repeats=4 << attempt // 8)
+            text = patterns.example(pattern, self.rng, self._spend_atoms, repeats=4 << attempt // 8)
             if len(text) < least and not pattern.endswith("$"):
                 text = text.ljust(int(least), "x")
-            if least <= len(text) <= most and patterns.found(pattern, text):
+            if least <= len(text) <= most and self.conforms.found(pattern, text):
                 return text
         raise Unsatisfiable("no text was found for a pattern")
+
+    def _spend_atoms(self, atoms: int) -> None:
+        self._count_step(1 + atoms // _ATOMS_A_STEP)
 
     def _fitted(self, text: str, least: int, most: float) -> str:
         while len(text) < least:
@@ -364,11 +378,11 @@ def _members(flat: Flat) -> list[Any]:
     return [value for value in given if not named or any(is_type(name, value) for name in named)]
 
 
-def _part_for(name: str, flat: Flat) -> Any:
+def _part_for(name: str, flat: Flat, matches: Found) -> Any:
     """What the value of a property has to meet."""
     declared = mapping(flat.get("properties"))
     found = [declared[name]] if name in declared else []
-    found += parts_for(name, flat.get("patternProperties"))
+    found += parts_for(name, flat.get("patternProperties"), matches)
     if not found:
         found = [flat.get("additionalProperties", True)]
     return found[0] if len(found) == 1 else {"allOf": found}
