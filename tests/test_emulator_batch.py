@@ -139,6 +139,7 @@ async def test_an_item_that_takes_too_long_fails_alone(monkeypatch: pytest.Monke
 REFUSED: dict[str, tuple[Model, bytes, Fault]] = {
     "no requests": (A_MODEL, b"{}", Fault.INVALID_VALUE),
     "an empty list": (A_MODEL, submission(), Fault.INVALID_VALUE),
+    "too many items": (A_MODEL, submission(*[{}] * (batch.MOST_ITEMS + 1)), Fault.INVALID_VALUE),
     "an item that is no object": (A_MODEL, submission(1), Fault.INVALID_VALUE),
     "too large": (A_MODEL, b" " * (10**7 + 1), Fault.REQUEST_TOO_LARGE),
     "a model that cannot": (
@@ -176,21 +177,36 @@ async def test_a_finished_batch_is_forgotten_after_its_time() -> None:
             batches.poll(id, "me")
 
 
-async def test_too_many_batches_have_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "_MOST_PENDING", 2)
+PLACES: dict[str, tuple[str, list[str]]] = {
+    "of one owner": ("_MOST_PENDING_OF_ONE", ["me", "you", "me"]),
+    "of all": ("_MOST_PENDING", ["me", "you"]),
+}
+
+
+@pytest.mark.parametrize(("limit", "owners"), PLACES.values(), ids=PLACES)
+async def test_too_many_batches_have_to_wait(monkeypatch: pytest.MonkeyPatch, limit: str, owners: list[str]) -> None:
+    monkeypatch.setattr(batch, limit, 2)
     batches = Batches(Inference())
-    for _ in range(2):
-        submitted(batches, {})
+    for owner in owners:
+        submitted(batches, {}, owner=owner)
     with pytest.raises(RelayError) as caught:
-        submitted(batches, {})
+        submitted(batches, {}, owner="me")
     assert caught.value.fault is Fault.RATE_LIMITED
 
 
-async def test_the_oldest_answers_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    size = len(submission({}))
-    monkeypatch.setattr(batch, "_MOST_KEPT_BYTES", 2 * size + 39)
+async def test_inputs_that_never_fit_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_MOST_KEPT", 1)
+    with pytest.raises(RelayError) as caught:
+        submitted(Batches(Inference()), {})
+    assert caught.value.fault is Fault.RATE_LIMITED
+
+
+async def test_the_oldest_answers_of_an_owner_make_room_for_its_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_MOST_KEPT_OF_ONE", 3 * batch._EACH)
     batches = Batches(Inference())
     async with batches.running():
+        theirs = submitted(batches, {}, owner="you")
+        await finished(batches, theirs, "you")
         first, second = submitted(batches, {}), submitted(batches, {})
         await finished(batches, first)
         await finished(batches, second)
@@ -198,7 +214,67 @@ async def test_the_oldest_answers_make_room_for_new_ones(monkeypatch: pytest.Mon
         with pytest.raises(InvalidRequest):
             batches.poll(first, "me")
         batches.poll(second, "me")
+        batches.poll(theirs, "you")
         await finished(batches, third)
+
+
+async def test_who_holds_most_makes_room_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_MOST_KEPT", 4 * batch._EACH)
+    batches = Batches(Inference())
+    async with batches.running():
+        little = submitted(batches, {}, owner="you")
+        await finished(batches, little, "you")
+        first, second = submitted(batches, {}), submitted(batches, {})
+        await finished(batches, first)
+        await finished(batches, second)
+        third = submitted(batches, {}, owner="they")
+        with pytest.raises(InvalidRequest):
+            batches.poll(first, "me")
+        for id, owner in ((little, "you"), (second, "me"), (third, "they")):
+            await finished(batches, id, owner)
+
+
+NO_ROOM = {
+    "in its batch": ("_MOST_ANSWERS", 100),
+    "with its owner": ("_MOST_KEPT_OF_ONE", batch._EACH + 3 * batch._ROW + 2 * len(submission({}, {}, {})) + 100),
+}
+
+
+@pytest.mark.parametrize(("limit", "size"), NO_ROOM.values(), ids=NO_ROOM)
+async def test_an_answer_without_room_has_a_row_that_says_so(
+    monkeypatch: pytest.MonkeyPatch, limit: str, size: int
+) -> None:
+    monkeypatch.setattr(batch, limit, size)
+    batches = Batches(Inference())
+    async with batches.running():
+        rows = (await finished(batches, submitted(batches, {}, {}, {})))["responses"]
+    assert [row["success"] for row in rows] == [True, False, False]
+    assert "no room" in rows[1]["errors"][0]["message"]
+    assert len(json.dumps(rows[1])) < batch._ROW
+
+
+async def test_inputs_that_fail_at_once_let_others_in() -> None:
+    batches = Batches(Inference())
+    async with batches.running():
+        long = submitted(batches, *[{"do": "refuse"}] * 1000)
+        short = submitted(batches, {}, owner="you")
+        await finished(batches, short, "you")
+        assert json.loads(batches.poll(long, "me").body)["status"] == "running"
+        assert len((await finished(batches, long))["responses"]) == 1000
+
+
+async def test_an_owner_does_not_keep_all_workers() -> None:
+    infer = Inference()
+    infer.gate.clear()
+    batches = Batches(infer)
+    async with batches.running():
+        slow = [submitted(batches, {}) for _ in range(5)]
+        await infer.two.wait()
+        quick = submitted(batches, {"do": "refuse"}, owner="you")
+        await finished(batches, quick, "you")
+        infer.gate.set()
+        for id in slow:
+            await finished(batches, id)
 
 
 # ---------------------------------------------------------------- over a socket

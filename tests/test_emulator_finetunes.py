@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -249,3 +250,33 @@ def test_what_is_no_record_is_passed_over(tmp_path: Path) -> None:
             (folder / name / "finetune.json").write_bytes(text)
     (folder / "a-file").write_text("")
     assert finetunes.all() == [kept]
+
+
+async def test_a_removed_adapter_is_gone_with_its_files(client: httpx.AsyncClient, tmp_path: Path) -> None:
+    made = await make(client)
+    await make(client, "other")
+    await upload(client, "mine", CONFIG, CONFIG_BYTES)
+    assert result_of(await client.delete(f"{AI}/finetunes/mine")) == {"id": made["id"]}
+    assert not (tmp_path / "finetunes" / made["id"]).exists()
+    assert [row["name"] for row in result_of(await client.get(f"{AI}/finetunes"))] == ["other"]
+    assert error_of(await client.delete(f"{AI}/finetunes/{made['id']}"))[:2] == (400, 5007)
+
+
+def test_the_limit_holds_for_those_who_come_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comes between the first one's check and its writing, and has to wait for it."""
+    monkeypatch.setattr(finetunes_module, "MAX_ADAPTERS", 1)
+    now = finetunes_module._now
+    with ThreadPoolExecutor(1) as pool:
+        others: list[Future[Any]] = []
+
+        def meanwhile() -> str:
+            if not others:
+                others.append(pool.submit(Finetunes(tmp_path).create, model=BASE, name="second"))
+                wait(others, timeout=0.2)
+            return now()
+
+        monkeypatch.setattr(finetunes_module, "_now", meanwhile)
+        Finetunes(tmp_path).create(model=BASE, name="first")
+        with pytest.raises(InvalidRequest, match="1 are allowed"):
+            others[0].result()
+    assert [finetune.name for finetune in Finetunes(tmp_path).all()] == ["first"]

@@ -231,6 +231,16 @@ async def test_a_document_over_the_limit_is_not_read(monkeypatch: pytest.MonkeyP
     assert "more than" in (await convert("a.txt", b"abcd"))["error"]
 
 
+async def test_a_call_has_no_more_text_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversion, "MAX_TEXT", 5)
+    documents = [Document("a.txt", "", BytesIO(b"a" * size)) for size in (3, 2, 1)]
+    rows = await Converter().convert(documents, Options())
+    assert [row.get("data") for row in rows] == ["aaa", "aa", None] and "no room" in rows[2]["error"]
+    documents = [Document("a.txt", "", BytesIO(b"a" * size)) for size in (3, 3, 1)]
+    rows = await Converter().convert(documents, Options())
+    assert [row["format"] for row in rows] == ["markdown", "error", "error"]
+
+
 def run_worker(job: Job, data: bytes) -> dict[str, str]:
     """As the relay does, but with the environment of the tests, so that its lines are counted."""
     command = [sys.executable, "-m", "wrangler_compat.markdown.worker"]

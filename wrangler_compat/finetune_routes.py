@@ -1,4 +1,4 @@
-"""`.../ai/finetunes`: LoRA adapters listed, made and filled."""
+"""`.../ai/finetunes`: LoRA adapters listed, made, filled and removed."""
 
 from __future__ import annotations
 
@@ -106,6 +106,17 @@ def _ordered(rows: list[Finetune], query: QueryParams) -> list[Finetune]:
     return sorted(rows, key=lambda row: str(getattr(row, field))) if field in Finetune.__struct_fields__ else rows
 
 
+class OneFinetune:
+    """`DELETE /ai/finetunes/{id or name}`: ours, for Cloudflare documents none; it makes room for another."""
+
+    def __init__(self, finetunes: Finetunes) -> None:
+        self._finetunes = finetunes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        gone = await anyio.to_thread.run_sync(self._finetunes.delete, scope["path_params"]["finetune"])
+        await enveloped({"id": gone.id})(scope, receive, send)
+
+
 class FinetuneAssets:
     """`POST /ai/finetunes/{id or name}/finetune-assets`: one of the files of an adapter, as a form."""
 
@@ -139,6 +150,7 @@ def finetune_endpoints(
     return {
         "/finetunes": (["GET", "POST"], FinetuneList(finetunes, catalogue, serving)),
         "/finetunes/public": (["GET"], PublicFinetunes(finetunes)),
+        "/finetunes/{finetune}": (["DELETE"], OneFinetune(finetunes)),
         "/finetunes/{finetune}/finetune-assets": (["POST"], assets),
         "/finetunes/{finetune}/finetune-assets/": (["POST"], assets),
     }

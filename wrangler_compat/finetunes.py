@@ -8,11 +8,13 @@ Limits as Cloudflare's page on LoRA adapters has them (2026-09).
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import os
 import secrets
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -69,22 +71,32 @@ class Finetunes:
 
     def create(self, *, model: str, name: str, description: str = "", public: bool = False) -> Finetune:
         """Raises InvalidRequest for a name that is taken, or if there are too many."""
-        present = self.all()
-        if len(present) >= MAX_ADAPTERS:
-            raise InvalidRequest(f"There are {len(present)} adapters already; {MAX_ADAPTERS} are allowed.")
-        if any(name in (finetune.id, finetune.name) for finetune in present):
-            raise InvalidRequest("Invalid 'name': there is an adapter of that name.", param="name")
-        now = _now()
-        finetune = Finetune(
-            id=str(uuid.uuid4()),
-            model=model,
-            name=name,
-            description=description,
-            public=public,
-            created_at=now,
-            modified_at=now,
-        )
-        self._write(finetune)
+        with self._locked():
+            present = self.all()
+            if len(present) >= MAX_ADAPTERS:
+                raise InvalidRequest(f"There are {len(present)} adapters already; {MAX_ADAPTERS} are allowed.")
+            if any(name in (finetune.id, finetune.name) for finetune in present):
+                raise InvalidRequest("Invalid 'name': there is an adapter of that name.", param="name")
+            now = _now()
+            finetune = Finetune(
+                id=str(uuid.uuid4()),
+                model=model,
+                name=name,
+                description=description,
+                public=public,
+                created_at=now,
+                modified_at=now,
+            )
+            self._write(finetune)
+            return finetune
+
+    def delete(self, name: str) -> Finetune:
+        """Remove the adapter of this id or name with its files. Raises RelayError if there is none."""
+        with self._locked():
+            finetune = self._present(name)
+            folder = self._folder / finetune.id
+            (folder / _RECORD).unlink()  # without it nobody finds what is left, should the rest fail
+            shutil.rmtree(folder)
         return finetune
 
     def keep_asset(self, name: str, file_name: str, file: IO[bytes]) -> Finetune:
@@ -92,9 +104,7 @@ class Finetunes:
 
         Raises RelayError if there is no such adapter, InvalidRequest if the file is not what its name says.
         """
-        finetune = self.find(name)
-        if finetune is None:
-            raise RelayError(Fault.MODEL_NOT_FOUND, "There is no finetune of that id or name.", param="finetune_id")
+        finetune = self._present(name)
         if file_name not in _CHECKS:
             raise InvalidRequest(f"Invalid 'file_name': expected {CONFIG} or {WEIGHTS}.", param="file_name")
         size = file.seek(0, os.SEEK_END)
@@ -103,10 +113,25 @@ class Finetunes:
         file.seek(0)
         _CHECKS[file_name](file, size)
         file.seek(0)
-        self._store(finetune.id, file_name, file)
-        changed = msgspec.structs.replace(finetune, modified_at=_now())
-        self._write(changed)
+        with self._locked():
+            changed = msgspec.structs.replace(self._present(finetune.id), modified_at=_now())
+            self._store(finetune.id, file_name, file)
+            self._write(changed)
         return changed
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One change at a time, among the threads and the processes on this state folder."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(self._folder / ".lock", os.O_WRONLY | os.O_CREAT, 0o600), "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _present(self, name: str) -> Finetune:
+        finetune = self.find(name)
+        if finetune is None:
+            raise RelayError(Fault.MODEL_NOT_FOUND, "There is no finetune of that id or name.", param="finetune_id")
+        return finetune
 
     def _records(self) -> Iterator[Finetune]:
         if not self._folder.is_dir():

@@ -295,6 +295,13 @@ def _finetunes() -> Iterator[Operation]:
         answer=_list_of(row),
         parameters=(*_WINDOW, *_PAGED),
     )
+    yield Operation(
+        method="DELETE",
+        path=f"{_AI}/finetunes/{{finetune}}",
+        summary="Remove one, files and all",
+        tag=tag,
+        answer={JSON: _enveloped(ANY_OBJECT)},
+    )
     form: Schema = {
         "type": "object",
         "required": ["file_name", "file"],

@@ -144,6 +144,15 @@ class NotSupported:
         raise HTTPException(405)
 
 
+class NoSocket:
+    """`GET .../run/{model}`, by which a client opens a WebSocket to a model (501); there is nothing else (405)."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if any(name == b"upgrade" and b"websocket" in value.lower() for name, value in scope["headers"]):
+            raise HTTPException(501, "WebSocket connections to models are not emulated.")
+        raise HTTPException(405, headers={"Allow": "POST"})
+
+
 def _ask(scope: Scope, model: str, body: bytes, content_type: str) -> Ask:
     query = QueryParams(scope["query_string"])
     return Ask(

@@ -18,7 +18,17 @@ from wrangler_compat.gateway import gateway_routes
 from wrangler_compat.gateway_logs import Logs
 from wrangler_compat.list_routes import AI, Lists, list_routes
 from wrangler_compat.markdown.conversion import Converter
-from wrangler_compat.rest import Inference, NotSupported, bare, enveloped, no_messages, openai, run_of_body, run_of_path
+from wrangler_compat.rest import (
+    Inference,
+    NoSocket,
+    NotSupported,
+    bare,
+    enveloped,
+    no_messages,
+    openai,
+    run_of_body,
+    run_of_path,
+)
 from wrangler_compat.run import Runner
 from wrangler_compat.seams import OfAccount, PassThrough
 from wrangler_compat.tomarkdown import Supported, transform
@@ -66,6 +76,7 @@ def v4_routes(emulator: Emulator, binding: Binding) -> list[BaseRoute]:
     return [
         Route(f"{AI}/run/proxy", OfAccount(Proxy(binding, serving, logs)), methods=_ANY),
         *(Route(AI + path, OfAccount(app), methods=["POST"]) for path, app in posts.items()),
+        Route(f"{AI}/run/{{model:path}}", OfAccount(NoSocket()), methods=["GET"]),
         Route(f"{AI}/v1/models", OfAccount(NotSupported())),
         *list_routes(emulator.lists),
     ]

@@ -27,7 +27,7 @@ from adapters.catalogue import Catalogue, Model
 from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.neurons import neurons_of
 from adapters.wire import sse
-from adapters.wire.json_text import NotJson, encode, loads
+from adapters.wire.json_text import NotJson, decode_repaired, encode, loads
 from adapters.wire.native import inputs as types
 from adapters.wire.native import results
 from adapters.wire.native.blob import Blob
@@ -50,6 +50,7 @@ from wrangler_compat.answers import Binary, Inferred, Json, Stream, Through, Who
 from wrangler_compat.batch import Batches
 from wrangler_compat.seams import Forward, Headers
 
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _DESCRIBER = "@cf/llava-hf/llava-1.5-7b-hf"
 _SHOWN = 100  # characters of a caller's model name that an error repeats
 
@@ -163,14 +164,12 @@ class Runner:
         if not ask.queue and b'"request_id"' not in ask.payload.body:
             return None
         try:
-            fields = loads(ask.payload.body)
-        except NotJson:
+            fields = decode_repaired(ask.payload.body, _FIELDS.decode)[0]
+        except (NotJson, msgspec.ValidationError):
             return None  # whoever reads it for the model says what is wrong
-        if not isinstance(fields, dict):
-            return None
         if ask.queue and "requests" in fields:
             return self.batches.submit(model, ask.payload.body, ask.owner)
-        id = fields.get("request_id")
+        id = loads(fields["request_id"]) if "request_id" in fields else None
         if isinstance(id, str) and (ask.queue or set(fields) <= {"request_id", "options"}):
             return self.batches.poll(id, ask.owner)
         return None

@@ -199,8 +199,8 @@ def _explain_next(base: Path, raw: dict[str, Any], entry: Entry) -> None:
         "  relay serve                 # in another terminal\n"
         f'  CLOUDFLARE_API_TOKEN="$(relay token)" npx wrangler dev --env {entry.env}\n\n'
         f"The entry is for development: never deploy the environment {entry.env!r}.\n"
-        f"The token belongs into the shell or into .env.{entry.env}.local (keep that out of git), never into a file that you "
-        "commit."
+        f"The token belongs into the shell or into .env.{entry.env}.local (keep that out of git), never into a file "
+        "that you commit."
     )
     missing = not_inherited(raw, entry.env)
     if missing:

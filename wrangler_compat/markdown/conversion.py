@@ -23,6 +23,8 @@ Describe = Callable[[bytes, str, str], Awaitable[str]]
 """An image, its media type and the language wanted (`en`), to what it shows. Raises RelayError."""
 
 MAX_FILE = 50 * 2**20
+MAX_TEXT = 32 * 2**20
+"""Characters of all the documents of a call."""
 PER_FILE = 30.0  # seconds
 PER_CALL = 120.0
 
@@ -33,6 +35,9 @@ _NO_EXTRA = (
 )
 _UNKNOWN = "Documents of this kind cannot be converted."
 _NO_EYES = "No model here can describe images."
+_NO_ROOM = (
+    f"The documents of a call may have {MAX_TEXT // 2**20} million characters of text; there is no room for this."
+)
 _TOO_LONG = "The conversion took too long."
 _BROKE_OFF = "The conversion broke off: the document needs more time or memory than it may use."
 # The libraries start a thread for each processor, and each reserves memory.
@@ -68,7 +73,15 @@ class Converter:
     async def convert(self, documents: Sequence[Document], options: Options) -> list[Row]:
         """One row for each document, in their order."""
         end = time.monotonic() + self._per_call
-        return [await self._row(document, options, end) for document in documents]
+        rows, room = [], MAX_TEXT
+        for document in documents:
+            row = await self._row(document, options, end) if room else _failed(document, _NO_ROOM)
+            length = len(row.get("data", ""))
+            if length > room:
+                row, length = _failed(document, _NO_ROOM), room  # the rest is not even tried
+            room -= length
+            rows.append(row)
+        return rows
 
     async def _row(self, document: Document, options: Options, end: float) -> Row:
         seconds = min(self._per_file, end - time.monotonic())
