@@ -19,6 +19,7 @@ import msgspec
 from adapters.base import Call
 from adapters.canonical import Usage
 from adapters.cloudflare_calls import CloudflareCalls, is_event_stream, late
+from adapters.cloudflare_stream import STAND_IN, SecretFilter, Speech
 from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.http import as_ours, chunks_of, read_body
 from adapters.wire.workers_ai_errors import parse_error
@@ -33,6 +34,8 @@ _SENT_PREFIXES = (b"cf-aig-", b"cf-consn-")
 _RETURNED = (b"content-type", b"retry-after")
 _RETURNED_PREFIXES = (b"cf-ai-", b"cf-aig-")
 _GATEWAY = b"cf-aig-gateway-id"
+_GATEWAY_TOKEN = b"cf-aig-authorization"  # callers of ours may have come in with their key in it
+_SHORTEST_TOKEN = 12  # bytes; a shorter one, of a stand-in for Cloudflare, may be a word of an answer
 _INFERENCE = ("run", "v1/")
 _MOST_DECODED = 3  # times
 
@@ -61,6 +64,8 @@ class CloudflareNative:
         self._gateway = {name.encode(): value.encode() for name, value in account.gateway_headers().items()}
         secrets = (account.api_token, account.gateway_token, account.account_id)
         self._secrets = tuple(secret.encode() for secret in secrets if secret)
+        tokens = (account.api_token, account.gateway_token)
+        self._tokens = tuple(token.encode() for token in tokens if token and len(token) >= _SHORTEST_TOKEN)
 
     @asynccontextmanager
     async def forward(
@@ -74,8 +79,9 @@ class CloudflareNative:
     ) -> AsyncIterator[Forwarded]:
         """One call, once its answer has begun; `path` is what follows `ai/`, percent-encoded as it was sent.
 
-        Body and query go up unchanged, the answer comes back unchanged, whatever its status; only an error's text has
-        our secrets taken out. Nothing is tried again: whoever speaks Cloudflare's own language decides that itself.
+        Body and query go up unchanged, the answer comes back unchanged, whatever its status; only our tokens are taken
+        out of it, and the account's id out of a failure. Nothing is tried again: whoever speaks Cloudflare's own
+        language decides that itself.
 
         Raises InvalidRequest for a path that would leave the account's AI, RelayError where there is no answer or the
         account is known to have nothing left, and from `chunks` RelayError for an answer that breaks off.
@@ -108,12 +114,12 @@ class CloudflareNative:
             raise InvalidRequest("The address of the call is too long.") from None
 
     def _headers(self, given: Iterable[tuple[bytes, bytes]]) -> httpx.Headers:
-        """The account's credentials, and of the caller's headers those that are about the call.
+        """The account's credentials, and of the caller's headers those that are about the call: no token is.
 
         A caller that names a gateway of its own goes through that one, without the token of ours.
         """
-        theirs = _chosen(given, _SENT, _SENT_PREFIXES)
-        if any(name == _GATEWAY for name, _ in theirs):
+        theirs = [pair for pair in _chosen(given, _SENT, _SENT_PREFIXES) if pair[0] != _GATEWAY_TOKEN]
+        if any(name == _GATEWAY and value != self._gateway.get(_GATEWAY) for name, value in theirs):
             return httpx.Headers([*self._calls.headers.raw, *theirs])
         theirs = [(name, value) for name, value in theirs if name not in self._gateway]
         return httpx.Headers([*self._calls.headers.raw, *self._gateway.items(), *theirs])
@@ -122,38 +128,57 @@ class CloudflareNative:
         """What goes back at once: the status and the headers; JSON is read whole, all else as it comes."""
         if response.headers.get("content-encoding", "identity") != "identity":
             raise RelayError(Fault.UPSTREAM_ERROR, "The upstream compressed its answer, though it was told not to.")
+        if not 200 <= response.status_code < 600:  # no server could send it on
+            raise RelayError(Fault.UPSTREAM_ERROR, "The upstream answered with a status that HTTP does not know.")
         returned = _chosen(response.headers.raw, _RETURNED, _RETURNED_PREFIXES)
-        headers = [(name, self._without_secrets(value)) for name, value in returned]
+        headers = [(name, _without(self._secrets, value)) for name, value in returned]
         answer = Forwarded(response.status_code, headers)
-        if not 200 <= response.status_code < 300:
+        if response.status_code >= 300:
             body = await read_body(response)
             self._calls.learn(parse_error(response.status_code, body))
-            answer.chunks = _whole(self._without_secrets(body))
+            answer.chunks = _whole(_without(self._secrets, body))
         elif _is_json(response):
             body = await read_body(response)
-            answer.usage = self._take(read_answer(body), response)
-            answer.chunks = _whole(body)
+            told = read_answer(body)
+            answer.usage = self._take(told, response)
+            answer.chunks = _whole(_without(self._tokens if told.failure is None else self._secrets, body))
         else:
             answer.chunks = self._stream(answer, response)
         return answer
 
     async def _stream(self, answer: Forwarded, response: httpx.Response) -> AsyncIterator[bytes]:
         """The chunks as they come. Raises RelayError if they break off or fall silent."""
-        tail = UsageTail()
-        timeouts = self._calls.timeouts
-        set_idle: Callable[[float], None] = response.extensions.get("set_idle", _no_timer)
-        set_idle(timeouts.first_byte)
-        begun = False
+        tail, clean = UsageTail(), SecretFilter(self._tokens)
         try:
-            async for chunk in chunks_of(response):
-                if not begun:
-                    begun = True
-                    set_idle(timeouts.idle)
+            async for chunk in self._unless_silent(response):
                 tail.feed(chunk)
-                yield chunk
+                if passed := clean.feed(chunk):
+                    yield passed
         except httpx.TransportError as exc:
             raise as_ours(exc) from exc
+        if held := clean.close():
+            yield held
         answer.usage = self._take(tail.close() if is_event_stream(response) else Told(), response)
+
+    async def _unless_silent(self, response: httpx.Response) -> AsyncIterator[bytes]:
+        """The chunks. Raises RelayError for an event stream that says nothing for too long, though bytes may come."""
+        limit = self._calls.timeouts.first_byte
+        set_idle: Callable[[float], None] = response.extensions.get("set_idle", _no_timer)
+        set_idle(limit)
+        speech = Speech() if is_event_stream(response) else None
+        begun, silent = False, 0.0
+        waiting = time.monotonic()
+        async for chunk in chunks_of(response):
+            silent += time.monotonic() - waiting  # what the client took to read the last one does not count
+            if speech is None or speech.feed(chunk):
+                silent = 0.0
+                if not begun:
+                    begun, limit = True, self._calls.timeouts.idle
+                    set_idle(limit)
+            elif silent > limit:
+                raise late()
+            yield chunk
+            waiting = time.monotonic()
 
     def _take(self, told: Told, response: httpx.Response) -> Usage | None:
         """The usage, with the neurons that a header may tell; a failure inside a success teaches like any other."""
@@ -165,10 +190,11 @@ class CloudflareNative:
             return usage
         return msgspec.structs.replace(usage or Usage(), neurons=neurons)
 
-    def _without_secrets(self, text: bytes) -> bytes:
-        for secret in self._secrets:
-            text = text.replace(secret, b"***")
-        return text
+
+def _without(secrets: Iterable[bytes], text: bytes) -> bytes:
+    for secret in secrets:
+        text = text.replace(secret, STAND_IN)  # the same object where there is none
+    return text
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:

@@ -12,11 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Send
 
 from adapters.base import Call
 from adapters.canonical import Usage
 from adapters.cloudflare_calls import Account, CloudflareCalls, Timeouts
 from adapters.cloudflare_native import CloudflareNative
+from adapters.cloudflare_stream import SecretFilter, Speech
 from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.transport import open_transport
 from tests.support.cloudflare import (
@@ -24,6 +26,7 @@ from tests.support.cloudflare import (
     BASE_PATH,
     TOKEN,
     USAGE,
+    Asked,
     FakeCloudflare,
     Script,
     Step,
@@ -181,7 +184,13 @@ GATEWAYS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, str]]] = {
     "theirs with its token": (
         OURS,
         {"cf-aig-gateway-id": "theirs", "cf-aig-authorization": "Bearer t"},
-        {"cf-aig-gateway-id": "theirs", "cf-aig-authorization": "Bearer t"},
+        {"cf-aig-gateway-id": "theirs"},
+    ),
+    "a token where we have no gateway": ({}, {"CF-AIG-Authorization": "Bearer t"}, {}),
+    "ours by name": (
+        OURS,
+        {"cf-aig-gateway-id": "ours", "cf-aig-authorization": "Bearer t"},
+        {"cf-aig-gateway-id": "ours", "cf-aig-authorization": f"Bearer {GATEWAY_TOKEN}"},
     ),
     "a token of theirs for ours": (
         OURS,
@@ -379,6 +388,77 @@ async def test_an_error_comes_back_as_it_is_without_our_secrets() -> None:
         assert whole.headers == {b"content-type": b"application/json", b"cf-ai-req-id": b"r-***"}
 
 
+REFUSED = {"success": False, "errors": [{"code": 10000, "message": f"{TOKEN} of {ACCOUNT}"}]}
+CUT = frames(REFUSED).index(TOKEN.encode())
+LEAKS: dict[str, tuple[Script, bytes]] = {
+    "a failure inside a success": (answer(200, REFUSED), b'"*** of ***"'),
+    "a success": (answer(200, {"result": f"{TOKEN} {GATEWAY_TOKEN} {ACCOUNT}"}), f"*** *** {ACCOUNT}".encode()),
+    "a frame": (stream(frames(REFUSED)), b'"*** of '),
+    "a frame in pieces": (
+        stream(*(frames(REFUSED)[i : i + 1] for i in range(len(frames(REFUSED))))),
+        frames(REFUSED).replace(TOKEN.encode(), b"***"),
+    ),
+    "two pieces": (stream(frames(REFUSED)[: CUT + 5], frames(REFUSED)[CUT + 5 :]), b'"*** of '),
+    "a beginning that is none": (stream(b"data: " + TOKEN[:5].encode(), b"!\n\n"), TOKEN[:5].encode() + b"!\n\n"),
+    "an end that is a beginning": (stream(b"data: " + TOKEN[:5].encode()), b"data: " + TOKEN[:5].encode()),
+    "a text": (stream(f"{GATEWAY_TOKEN}.".encode(), media_type="text/plain"), b"***."),
+}
+
+
+@pytest.mark.parametrize(("script", "passed"), LEAKS.values(), ids=LEAKS)
+async def test_no_answer_repeats_our_tokens(script: Script, passed: bytes) -> None:
+    async with passing(**OURS) as rig:
+        rig.cloudflare.script(MODEL, script)
+        body = (await rig.whole()).body
+        assert passed in body
+        assert TOKEN.encode() not in body and GATEWAY_TOKEN.encode() not in body
+
+
+PIECES: dict[str, tuple[list[bytes], list[bytes]]] = {
+    "a secret in two": ([b"a sec", b"ret b"], [b"a ", b"*** b"]),
+    "a secret byte by byte": ([b"s", b"e", b"c", b"r", b"e", b"t", b"."], [b"", b"", b"", b"", b"", b"***", b"."]),
+    "a beginning that is none": ([b"a sec", b"ond"], [b"a ", b"second"]),
+    "a beginning within a beginning": ([b"ses", b"ecret"], [b"se", b"***"]),
+    "an end": ([b"a s", b""], [b"a ", b""]),
+    "none": ([b"data: x\n\n", b"y"], [b"data: x\n\n", b"y"]),
+}
+
+
+@pytest.mark.parametrize(("chunks", "passed"), PIECES.values(), ids=PIECES)
+def test_only_what_may_become_a_secret_is_held_back(chunks: list[bytes], passed: list[bytes]) -> None:
+    clean = SecretFilter([b"secret", b"other"])
+    assert [clean.feed(chunk) for chunk in chunks] == passed
+    assert b"".join([*passed, clean.close()]) == b"".join(chunks).replace(b"secret", b"***")
+
+
+async def test_a_piece_that_is_held_back_delays_only_itself(rig: Rig) -> None:
+    rest = Step(TOKEN[9:].encode() + b"\n\n", asyncio.Event())
+    begin = Step(TOKEN[:9].encode(), asyncio.Event())
+    rig.cloudflare.script(MODEL, stream(b"data: ", begin, rest))
+    async with asyncio.timeout(DEADLINE), rig.forward() as answer:
+        assert await anext(answer.chunks) == b"data: "
+        assert begin.after is not None and rest.after is not None
+        begin.after.set()
+        async with asyncio.TaskGroup() as group:
+            ahead = group.create_task(anext(answer.chunks))
+            await begin.sent.wait()
+            rest.after.set()
+        assert ahead.result() == b"***\n\n"
+
+
+@pytest.mark.parametrize("status", [600, 999])
+async def test_a_status_that_nobody_knows_is_an_error(status: int) -> None:
+    async def respond(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(status, stream=Once())
+
+    account = Account(account_id=ACCOUNT, api_token=TOKEN)
+    native = CloudflareNative(CloudflareCalls(httpx.MockTransport(respond), account))
+    with pytest.raises(RelayError) as caught:
+        async with native.forward("POST", RUN, b"", (), b"", Call("id")):
+            raise AssertionError
+    assert caught.value.fault is Fault.UPSTREAM_ERROR
+
+
 async def test_no_call_is_tried_again(rig: Rig) -> None:
     rig.cloudflare.script(MODEL, failure(429, 3040, retry_after="2"), result({}))
     whole = await rig.whole()
@@ -417,7 +497,42 @@ async def test_a_stream_that_breaks_off_raises_after_what_came(rig: Rig) -> None
     assert caught.value.fault is Fault.UPSTREAM_ERROR and answer.usage is None
 
 
+async def murmur(asked: Asked, send: Send) -> None:
+    """A frame, then comments without end."""
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": frames({"response": "x"}), "more_body": True})
+    await murmur_on(asked, send)
+
+
+async def murmur_on(asked: Asked, send: Send) -> None:
+    while not asked.gone.is_set():
+        await send({"type": "http.response.body", "body": b": x\n\n", "more_body": True})
+        await asyncio.sleep(0)  # the server lets go of the loop only for a slow reader
+
+
+async def murmur_at_once(asked: Asked, send: Send) -> None:
+    headers = [(b"content-type", b"text/event-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await murmur_on(asked, send)
+
+
+SPEECH: dict[str, tuple[list[bytes], list[bool]]] = {
+    "frames": ([b"data: x\n\n", b"data: y\n\n"], [True, True]),
+    "comments": ([b": x\n", b"\n", b":", b"x"], [False] * 4),
+    "a long line": ([b"da", b"ta: x", b"y" * 9, b"\n", b": z\n"], [False, True, True, True, False]),
+}
+
+
+@pytest.mark.parametrize(("chunks", "said"), SPEECH.values(), ids=SPEECH)
+def test_data_is_speech_and_comments_are_silence(chunks: list[bytes], said: list[bool]) -> None:
+    speech = Speech()
+    assert [speech.feed(chunk) for chunk in chunks] == said
+
+
 LIMITS = {
+    "before the first frame, but for comments": (Timeouts(first_byte=0.05, idle=DEADLINE), murmur_at_once),
+    "between frames, but for comments": (Timeouts(first_byte=DEADLINE, idle=0.05), murmur),
     "before the first byte": (Timeouts(first_byte=0.05, idle=DEADLINE), held(asyncio.Event(), result({}))),
     "before the first frame": (Timeouts(first_byte=0.05, idle=DEADLINE), stream(Step(b"", asyncio.Event()))),
     "between frames": (

@@ -6,15 +6,22 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import Message
 
+from proxy.answers import ClientLeft
+from proxy.drain import Drain
+from proxy.eventstream import KeepAlive
+from proxy.serving import Serving
 from tests.support.cloudflare import HELLO, HELLO_STREAM, TOKEN, Step, answer, failure, frames, result, stream
 from tests.support.emulator import AI, Entrance, code_of, run_headers
 from tests.support.raw_http import connected, dechunked, request
 from tests.support.relay import KEY, MODEL, Rig, asking, calling, relaying
+from wrangler_compat.binding_upstream import Passing
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +127,54 @@ async def test_openais_form_tells_what_its_caller_can_help(
     assert code_of(await client.post(f"{AI}/v1/chat/completions", json=asking())) == (status, code)
 
 
+async def test_a_callers_key_stays_here(rig: Rig) -> None:
+    rig.cloudflare.script(MODEL, HELLO)
+    key = {"cf-aig-authorization": f"Bearer {KEY}"}
+    async with httpx.AsyncClient(base_url=rig.url, headers=key, trust_env=False) as client:
+        assert (await client.post(f"{AI}/run/{MODEL}", json={})).status_code == 200
+    assert all(KEY not in value for value in rig.cloudflare.runs[0].headers.values())
+
+
+async def test_a_client_that_leaves_a_pass_through_is_no_bug() -> None:
+    """It is told apart from an upstream that breaks off, which the log would call a bug of ours."""
+    begun = asyncio.Event()
+
+    async def receive() -> Message:
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            begun.set()
+            await asyncio.Event().wait()  # whoever left takes no more
+
+    async def piece() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    @asynccontextmanager
+    async def upstream() -> AsyncIterator[Passing]:
+        yield Passing(200, (), piece())
+
+    serving = Serving(drain=Drain(), keep_alive=KeepAlive(), max_body=0)
+    with pytest.raises(ClientLeft):
+        await serving.forward(receive, send, upstream())
+
+
 # ---------------------------------------------------------------- the binding
+
+
+async def test_a_key_in_the_inner_request_stays_here(rig: Rig, entrance: Entrance) -> None:
+    rig.cloudflare.script(MODEL, HELLO)
+    headers = run_headers() | {"cf-aig-authorization": f"Bearer {KEY}"}
+    await entrance.send("POST", "/run", b'{"inputs":{}}', headers)
+    assert all(KEY not in value for value in rig.cloudflare.runs[0].headers.values())
+
+
+async def test_a_refusal_repeats_no_token(rig: Rig, entrance: Entrance) -> None:
+    told = {"success": False, "errors": [{"code": 10000, "message": f"bad token {TOKEN}"}]}
+    rig.cloudflare.script(MODEL, answer(200, told))
+    response = await entrance.run({})
+    assert TOKEN not in response.text and "bad token ***" in response.json()["message"]
 
 
 async def test_a_run_is_sent_to_the_api_and_its_result_comes_bare(rig: Rig, entrance: Entrance) -> None:

@@ -312,6 +312,14 @@ async def test_the_router_answers_as_cloudflares_does(
     assert response.json()["result"] is None
 
 
+async def test_a_socket_to_a_model_is_not_implemented(client: httpx.AsyncClient) -> None:
+    handshake = {"connection": "upgrade", "upgrade": "WebSocket", "sec-websocket-version": "13"}
+    response = await client.get(f"{AI}/run/{MODEL}", headers=handshake)
+    assert code_of(response) == (501, 7001)
+    assert "WebSocket" in response.json()["errors"][0]["message"]
+    assert (await client.get(f"{AI}/run/{MODEL}")).headers["allow"] == "POST"
+
+
 async def test_a_compressed_body_is_refused(client: httpx.AsyncClient) -> None:
     response = await client.post(f"{AI}/run/{MODEL}", content=b"x", headers={"content-encoding": "gzip"})
     assert code_of(response) == (415, 5006)
