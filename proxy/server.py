@@ -253,7 +253,7 @@ def _config(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
-        http="httptools",
+        http="proxy.http_protocol:HttpProtocol",
         ws="none",
         lifespan="on",
         log_config=None,

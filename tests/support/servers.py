@@ -92,7 +92,7 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[Served]:
         listener.listen()
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http="proxy.http_protocol:HttpProtocol",
             ws="none",
             lifespan="on",
             log_config=None,
