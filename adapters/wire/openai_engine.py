@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from adapters.canonical import ChatEvent, ChatResult, Choice, Delta, Finish, FinishReason, ToolCall, ToolCallDelta
-from adapters.errors import Fault, RelayError, UpstreamTruncated
-from adapters.wire import sse
+from adapters.errors import Fault, RelayError
+from adapters.wire.chat_stream import ChatStreamReader
 from adapters.wire.chatglm_calls import CallReader, read_arguments
 from adapters.wire.engine_form import EngineForm
 from adapters.wire.json_text import NotJson, decode_repaired, loads
@@ -136,79 +136,18 @@ _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _ERROR_KEYS = frozenset(("message", "detail", "code"))
 
 
-class EngineStreamDecoder:
-    """A chat stream of an engine, cut anywhere, to events.
+class EngineStreamDecoder(ChatStreamReader):
+    """A chat stream of an engine. `functions` are the names of those whose calls may come as text."""
 
-    `Finish` comes with `[DONE]`, or from `close` where a finish reason or the usage chunk had shown that the answer is
-    whole: chatglm.cpp and transformers serve never send `[DONE]`. `functions` are the names of those whose calls may
-    come as text.
-    """
+    upstream = "engine"
 
     def __init__(self, form: EngineForm, *, functions: Collection[str] = (), context_window: int | None = None) -> None:
+        super().__init__()
         self._form = form
         self._context_window = context_window
-        self._sse = sse.SSEDecoder()
         self._calls = ToolCallReader()
         self._usage = UsageReader()
         self._text = _Text(form, functions)
-        self._reason: FinishReason | None = None
-        self._reason_seen = self._tail_seen = False
-        self.frames = 0
-        self.done = False
-        self.failure: RelayError | None = None
-
-    @property
-    def complete(self) -> bool:
-        return self.done or self._reason_seen or self._tail_seen
-
-    def feed(self, chunk: bytes) -> list[ChatEvent]:
-        """Events completed by `chunk`. Raises RelayError for a frame that cannot be read or is an error.
-
-        Events that came before such a frame are given first; the error is then in `failure`.
-        """
-        if self.failure is not None:
-            raise self.failure
-        try:
-            payloads = self._sse.feed(chunk)
-        except sse.FrameTooLong:
-            raise RelayError(Fault.UPSTREAM_ERROR, "The engine sent a frame without an end.") from None
-        return self._take(payloads)
-
-    def close(self) -> list[ChatEvent]:
-        """The engine has ended. Raises UpstreamTruncated if it stopped before its answer was whole."""
-        if self.failure is not None:
-            raise self.failure
-        if self.done:
-            return []
-        events = self._take(self._sse.close())
-        if self.done or self.failure is not None:
-            return events
-        if self.complete:
-            return [*events, *self._finish()]
-        return self._fail(UpstreamTruncated(), events)
-
-    def _take(self, payloads: list[bytes]) -> list[ChatEvent]:
-        events: list[ChatEvent] = []
-        try:
-            for payload in payloads:
-                if self.done:
-                    break
-                if payload.strip() != sse.DONE:
-                    self._frame(payload, events)
-                elif self.frames:
-                    events += self._finish()
-                else:
-                    raise RelayError(Fault.UPSTREAM_ERROR, "The engine's answer is empty.")
-        except RelayError as exc:
-            return self._fail(exc, events)
-        return events
-
-    def _fail(self, failure: RelayError, events: list[ChatEvent]) -> list[ChatEvent]:
-        """Raise `failure`, or first give what came before it in the same read."""
-        if not events:
-            raise failure
-        self.failure = failure
-        return events
 
     def _frame(self, payload: bytes, events: list[ChatEvent]) -> None:
         try:
@@ -261,6 +200,9 @@ class EngineStreamDecoder:
         events += _calls_alone(tuple(self._calls.close()))
         self.done = True
         return [*events, Finish(self._reason, self._usage.result())]
+
+    def _empty(self) -> RelayError:
+        return RelayError(Fault.UPSTREAM_ERROR, "The engine's answer is empty.")
 
 
 def _calls_alone(calls: tuple[ToolCallDelta, ...]) -> list[Delta]:

@@ -19,13 +19,12 @@ from adapters.canonical import (
     Choice,
     Delta,
     Finish,
-    FinishReason,
     ImagePart,
     Message,
 )
-from adapters.errors import Fault, RelayError, UpstreamTruncated
-from adapters.wire import sse
+from adapters.errors import Fault, RelayError
 from adapters.wire.changes import Changes
+from adapters.wire.chat_stream import ChatStreamReader
 from adapters.wire.json_text import NotJson, dump_text, encode, loads
 from adapters.wire.openai_upstream import (
     StreamChoice,
@@ -274,81 +273,16 @@ _ERROR_KEYS = frozenset(("message", "code", "internalCode", "detail", "descripti
 _NO_SPACE_AFTER = frozenset("([{\"'`«“‘ \n\t")
 
 
-class ChatStreamDecoder:
-    """A native stream of either shape, cut anywhere, to events.
-
-    `Finish` comes with `[DONE]`, or from `close` where a finish reason or the usage tail had shown that
-    the answer is whole.
-    """
+class ChatStreamDecoder(ChatStreamReader):
+    """A native stream of either shape."""
 
     def __init__(self, *, context_window: int | None = None) -> None:
-        self._sse = sse.SSEDecoder()
+        super().__init__()
         self._context_window = context_window
         self._calls = ToolCallReader()
         self._usage = UsageReader()
         self._think = ThinkSplitter()
-        self._reason: FinishReason | None = None
         self._last_char = ""
-        self.frames = 0
-        """Frames read so far; one that says nothing is a sign of life too."""
-        self._reason_seen = self._tail_seen = False
-        self.done = False
-        self.failure: RelayError | None = None
-        """What is to be raised after the events given last."""
-
-    @property
-    def complete(self) -> bool:
-        """The upstream has said that the answer is whole; what may still come is its usage."""
-        return self.done or self._reason_seen or self._tail_seen
-
-    def feed(self, chunk: bytes) -> list[ChatEvent]:
-        """Events completed by `chunk`. Raises RelayError for a frame that cannot be read or is an error.
-
-        Events that came before such a frame are given first; the error is then in `failure`.
-        """
-        if self.failure is not None:
-            raise self.failure
-        try:
-            payloads = self._sse.feed(chunk)
-        except sse.FrameTooLong:
-            raise RelayError(Fault.UPSTREAM_ERROR, "The upstream sent a frame without an end.") from None
-        return self._take(payloads)
-
-    def close(self) -> list[ChatEvent]:
-        """The upstream has ended. Raises UpstreamTruncated if it stopped before its answer was whole."""
-        if self.failure is not None:
-            raise self.failure
-        if self.done:
-            return []
-        events = self._take(self._sse.close())
-        if self.done or self.failure is not None:
-            return events
-        if self.complete:
-            return [*events, *self._finish()]
-        return self._fail(UpstreamTruncated(), events)
-
-    def _take(self, payloads: list[bytes]) -> list[ChatEvent]:
-        events: list[ChatEvent] = []
-        try:
-            for payload in payloads:
-                if self.done:
-                    break
-                if payload.strip() == sse.DONE:
-                    if not self.frames:
-                        raise EmptyResult
-                    events += self._finish()
-                else:
-                    self._frame(payload, events)
-        except RelayError as exc:
-            return self._fail(exc, events)
-        return events
-
-    def _fail(self, failure: RelayError, events: list[ChatEvent]) -> list[ChatEvent]:
-        """Raise `failure`, or first give what came before it in the same read."""
-        if not events:
-            raise failure
-        self.failure = failure
-        return events
 
     def _frame(self, payload: bytes, events: list[ChatEvent]) -> None:
         try:
@@ -445,6 +379,9 @@ class ChatStreamDecoder:
         self.done = True
         events.append(Finish(self._reason, self._usage.result()))
         return events
+
+    def _empty(self) -> RelayError:
+        return EmptyResult()
 
 
 def _second_look(payload: bytes) -> _Frame:
