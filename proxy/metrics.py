@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Generic, Literal, Protocol, TypeVar
@@ -31,6 +30,7 @@ from starlette.types import Receive, Scope, Send
 
 from adapters.base import Call
 from proxy.answers import send_body
+from proxy.scratch_folder import scratch_folder
 
 M = TypeVar("M", bound=MetricWrapperBase)
 
@@ -225,7 +225,8 @@ def shared_figures() -> Iterator[Callable[[int], None]]:
 
     Gives what is to be called with the id of each of them that has ended.
     """
-    with tempfile.TemporaryDirectory(prefix="relay-metrics-") as folder:
+    with scratch_folder("relay-metrics-") as path:
+        folder = str(path)
         # Past os.environ: engines get a copy of that, and vLLM would write its own figures there.
         os.putenv(_FOLDER, folder)
         try:

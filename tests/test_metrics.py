@@ -274,7 +274,7 @@ def test_the_folder_is_private_is_for_children_alone_and_goes_away() -> None:
         (path / "gauge_livesum_17.db").touch()
         (path / "counter_17.db").touch()
         on_end(17)
-        assert [file.name for file in path.iterdir()] == ["counter_17.db"], "what was counted stays counted"
+        assert [file.name for file in path.glob("*.db")] == ["counter_17.db"], "what was counted stays counted"
     assert not path.exists() and _children_see() is None
 
 
