@@ -7,7 +7,13 @@ from collections.abc import AsyncGenerator, Iterable
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from adapters.wire.json_cost import JsonCost
 from proxy.dialects import Refusal
+
+BODY_LATE = "relay.body_late"
+"""In the state of a request whose body does not come: the server sets it, and wakes who waits with an empty piece."""
+_FEW = 2**17
+"""Bytes of a body that are decoded in no time, whatever they are."""
 
 
 class ClientLeft(Exception):
@@ -15,13 +21,23 @@ class ClientLeft(Exception):
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The request's whole body. Raises HTTPException 413 past `limit` bytes, 415, and ClientLeft."""
-    chunks = [chunk async for chunk in body_chunks(scope, receive, limit)]
+    """The request's whole body. Raises HTTPException 408, 413 past `limit` bytes, 415, RelayError, and ClientLeft."""
+    chunks: list[bytes] = []
+    size = 0
+    cost: JsonCost | None = None
+    async for chunk in body_chunks(scope, receive, limit):
+        chunks.append(chunk)
+        size += len(chunk)
+        if cost is not None:
+            cost.feed(chunk)
+        elif size > _FEW:
+            cost = JsonCost()
+            cost.feed(b"".join(chunks))
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 async def body_chunks(scope: Scope, receive: Receive, limit: int) -> AsyncGenerator[bytes]:
-    """The request's body as it comes. Raises as `read_body` does."""
+    """The request's body as it comes. Raises HTTPException 408, 413 past `limit` bytes, 415, and ClientLeft."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise HTTPException(413)
@@ -33,11 +49,14 @@ async def body_chunks(scope: Scope, receive: Receive, limit: int) -> AsyncGenera
         if message["type"] == "http.disconnect":
             raise ClientLeft
         chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        if more and not chunk and BODY_LATE in scope.get("state", ()):
+            raise HTTPException(408, headers={"Connection": "close"})
         size += len(chunk)
         if size > limit:
             raise HTTPException(413)
         yield chunk
-        if not message.get("more_body", False):
+        if not more:
             return
 
 

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+
+from proxy.http_timing import TimedProtocol
 
 MOST_BYTES = 64 * 2**10
-"""Of a head: its target, and the names and values of its headers."""
+"""Of a head: its target, and the names and values of its headers. Trailers count too."""
 MOST_LINES = 256
 MOST_UNREAD = 512 * 2**10
-"""Bytes in which a head has to be whole; what came before it in the same read counts too."""
-
-_LENGTHS = frozenset((b"content-length", b"transfer-encoding"))
+"""Bytes in which a head has to be whole, and of a body without one of content; others of the same read count too."""
 
 
 class HeadRefused(Exception):
     """The head is too large, or says what cannot be served safely."""
 
 
-class HttpProtocol(HttpToolsProtocol):
-    """Refuses heads that are too large, and bodies beside an `Upgrade`.
+class HttpProtocol(TimedProtocol):
+    """Refuses heads that are too large, and ignores an `Upgrade`, as a server may (RFC 9110, 7.8).
 
-    httptools takes a request with an `Upgrade` for one without a body, and what follows for the next request. Nothing
-    here upgrades, so that a caller could pass its body off as somebody else's request behind a shared proxy.
+    httptools takes a request with an `Upgrade` for one without a body, and what follows for the next request. So such
+    a head is read twice: the second time by a new parser, and without that header. Whatever says how
+    long the body is stays in it; the application sees all of it.
     """
 
-    _in_head = False
     _size = 0
     _lines = 0
     _unread = 0
+    _upgrading = False
+    _asked: list[tuple[bytes, bytes]] | None = None
+    """The headers of a head that is read for the second time, as they were."""
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._in_head:
+        self.note_arrival()
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(memoryview(data))
+        except httptools.HttpParserError:
+            return self.end_with(400, "Invalid HTTP request received.")
+        if self._in_head or self._in_body:
             self._unread += len(data)
             if self._unread > MOST_UNREAD:
-                self.send_400_response("The request's head is too large.")
+                self.end_with(400, "The request is too large beside its body.")
+
+    def _feed(self, rest: memoryview) -> None:
+        """Let the parser read on. Raises HttpParserError."""
+        while rest:
+            try:
+                return self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+                self._read_again()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = True
         self._size = self._lines = self._unread = 0
 
     def on_url(self, url: bytes) -> None:
@@ -50,22 +66,38 @@ class HttpProtocol(HttpToolsProtocol):
         if self._lines > MOST_LINES:
             raise HeadRefused
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        if self._in_head:  # a trailer is none of the headers (RFC 9110, 6.5.1)
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        if self.parser.should_upgrade() and any(
-            name in _LENGTHS and value.strip() != b"0" for name, value in self.headers
-        ):
-            raise HeadRefused
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise HeadRefused
+            self._upgrading = True
+            return
+        if self._asked is not None:
+            self.headers[:] = self._asked
+            self._asked = None
         super().on_headers_complete()
 
-    def send_400_response(self, msg: str) -> None:
-        """Never in the middle of an answer: then the connection ends without a word."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.abort()
-        elif not self.transport.is_closing():
-            super().send_400_response(msg)
+    def on_body(self, body: bytes) -> None:
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self._upgrading:
+            super().on_message_complete()
+
+    def _read_again(self) -> None:
+        """Give the head to a new parser, without `Upgrade`."""
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        # Without it, the option of this name in `Connection` means nothing.
+        lines += (b"%b: %b" % header for header in self.headers if header[0] != b"upgrade")
+        self._asked = self.headers
+        self._upgrading = False
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self.parser.feed_data(b"\r\n".join((*lines, b"", b"")))
 
     def _count(self, more: int) -> None:
         self._size += more

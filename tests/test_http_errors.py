@@ -183,6 +183,18 @@ async def test_a_body_past_the_limit_is_413(rig: Rig, client: httpx.AsyncClient)
     assert len(rig.cloudflare.runs) == 1
 
 
+async def test_a_body_of_too_many_values_is_413_before_it_is_whole(rig: Rig, client: httpx.AsyncClient) -> None:
+    body = b'{"model":"x","messages":[' + b"{}," * (MAX_BODY // 3 - 10)
+    assert len(body) < MAX_BODY
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proxy.answers._FEW", 2**15)
+        patch.setattr("adapters.wire.json_cost.MOST_VALUES", 30_000)
+        response = await client.post(CHAT, content=body)
+    assert response.status_code == 413
+    assert error_of(response.content) == ("invalid_request_error", "request_too_large")
+    assert "30000 strings, keys, objects" in response.text
+
+
 @pytest.mark.parametrize(("coding", "status"), [("gzip", 415), ("br", 415), ("identity", 200), ("", 200)])
 async def test_a_compressed_body_is_415(rig: Rig, client: httpx.AsyncClient, coding: str, status: int) -> None:
     response = await client.post(CHAT, json=asking(), headers={"content-encoding": coding})

@@ -19,6 +19,8 @@ _LONE_SURROGATE = re.compile(
     rb")"
 )
 _MASK = b"\x00\x00"
+_MOST_HALVES = 500_000
+"""Escaped surrogates, in pairs or alone, that a body may have in which one is alone: each is looked at, in one step."""
 
 
 class NotJson(ValueError):
@@ -65,9 +67,15 @@ def _decode(body: bytes, decode: Callable[[bytes], T]) -> T:
 
 
 def _without_lone_surrogates(body: bytes) -> bytes:
-    """The body with each lone surrogate's escape as U+FFFD's, which is as long; linear in its length."""
-    if b"\\u" not in body or b"\x00" in body:  # JSON never holds a NUL, so that it can stand in below
+    """The body with each lone surrogate's escape as U+FFFD's, which is as long; linear in its length.
+
+    Raises NotJson if there are too many surrogates to look at.
+    """
+    halves = body.count(b"\\ud") + body.count(b"\\uD")
+    if not halves or b"\x00" in body:  # JSON never holds a NUL, so that it can stand in below
         return body
+    if halves > _MOST_HALVES:
+        raise NotJson(f"malformed, or one of more than {_MOST_HALVES} escaped surrogates has no other half")
     if b"\\\\" not in body:
         return _LONE_SURROGATE.sub(rb"\\ufffd", body)
     # A run of backslashes is read in pairs from its left: with these masked, every `\u` is an escape.
