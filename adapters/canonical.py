@@ -80,6 +80,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     include_usage: bool = False
     max_tokens: int | None = None
+    max_tokens_by_relay: bool = False
+    """The caller named no limit; this one is the relay's."""
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -200,7 +202,8 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Texts to turn into vectors. `dimensions` cuts the vectors, which then have unit length again.
 
     `pooling` (`mean`, `cls`) and `instruction` are Workers AI's own; `query` says that the texts are questions
-    rather than documents, for models that treat the two differently.
+    rather than documents, for models that treat the two differently; `truncate` that the end of a text which is too
+    long may be left out, for the model that would refuse it (bge-m3).
     """
 
     model: str
@@ -209,6 +212,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     pooling: str | None = None
     instruction: str | None = None
     query: bool = False
+    truncate: bool = False
     affinity: str | None = None
     unknown: tuple[str, ...] = ()
 

@@ -47,7 +47,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `native_result` names the shape of the native answer, and with it the form of the native request.
     `input_kinds` are the ways to put an input (`messages`, `binary_body`, `multipart`, ...). `retired_on` is an ISO
     date; `context_window`, `max_output` and `max_input_tokens` are in tokens. `uuid` is what Cloudflare's lists
-    call `id`.
+    call `id`. `vllm` says that Cloudflare runs it with vLLM, which shows in what it refuses.
     """
 
     id: _Name
@@ -72,6 +72,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output_dimensions: _Count | None = None
     max_input_tokens: _Count | None = None
     realtime: bool | None = None
+    vllm: bool | None = None
     uuid: str | None = None
     input_kinds: tuple[str, ...] = ()
 

@@ -70,11 +70,12 @@ class RelayError(Exception):
 
     `message` is for the caller: it never holds a secret, a prompt or an answer. `param` names the
     field at fault, `code` replaces the table's code where a client's mistake has a finer one,
-    `retry_after` is in seconds, `upstream_code` is Cloudflare's number. `request_id` is for the one who answers to fill
-    in, where the dialect repeats it.
+    `retry_after` is in seconds, `upstream_code` is Cloudflare's number. `request_id` and `path` are for the one who
+    answers to fill in, where the dialect repeats them.
     """
 
     request_id: str | None = None
+    path: str = ""
 
     def __init__(
         self,

@@ -62,6 +62,7 @@ class ErrorBoundary:
             case RelayError():
                 call.outcome = exc.fault.value.code
                 exc.request_id = call.id
+                exc.path = scope["path"]
                 log_fault(exc, call)
                 return problems.of_relay_error(exc)
             case AuthError():

@@ -163,8 +163,10 @@ class Dispatcher:
 
     def _addressed(self, request: ChatRequest, route: Route) -> ChatRequest:
         """The request as it goes that way: the upstream's own name of the model, and a limit within its bounds."""
-        limit = request.max_tokens or self._default_max_tokens(request, route.model)
-        return msgspec.structs.replace(request, model=route.model.id, max_tokens=limit)
+        if request.max_tokens is not None:
+            return msgspec.structs.replace(request, model=route.model.id)
+        limit = self._default_max_tokens(request, route.model)
+        return msgspec.structs.replace(request, model=route.model.id, max_tokens=limit, max_tokens_by_relay=True)
 
     def _default_max_tokens(self, request: ChatRequest, model: Model) -> int:
         limit = min(self._max_tokens, model.max_output or self._max_tokens)

@@ -37,6 +37,7 @@ _ROUTER: Mapping[int, tuple[str, str]] = {
     400: ("invalid_url", "The path holds an escape that cannot be read."),
     404: ("unknown_url", "Unknown request URL: {method} {path}."),
     405: ("method_not_allowed", "Not allowed to {method} on {path}."),
+    408: ("request_timeout", "The request body did not come in time: it stood still, or was too slow for its size."),
     413: ("request_too_large", "The request body is larger than this relay takes (RELAY_MAX_BODY)."),
     415: ("unsupported_media_type", "The request body must not be compressed."),
 }

@@ -64,6 +64,11 @@ SENT: dict[str, tuple[EmbeddingRequest, dict[str, Any], list[str]]] = {
         {"text": ["a", "b"]},
         ["instruction=dropped", "queries=dropped"],
     ),
+    "texts that may be cut": (
+        asking("@cf/baai/bge-m3", truncate=True),
+        {"text": ["a", "b"], "truncate_inputs": True},
+        [],
+    ),
     "dimensions": (asking(dimensions=2), {"text": ["a", "b"]}, ["dimensions=emulated"]),
     "the dimensions that it has anyway": (asking(dimensions=768), {"text": ["a", "b"]}, []),
     "unknown fields": (asking(unknown=("priority",)), {"text": ["a", "b"]}, ["priority=ignored"]),

@@ -25,6 +25,7 @@ from wrangler_compat.batch import Batches
 pytestmark = pytest.mark.anyio
 
 A_MODEL = Model(id="@cf/a/b", task="Text Generation", status="listed")
+ANOTHER_MODEL = Model(id="@cf/a/c", task="Text Generation", status="listed")
 
 
 class Inference:
@@ -72,7 +73,7 @@ def submission(*items: Any) -> bytes:
 async def finished(batches: Batches, id: str, owner: str = "me") -> dict[str, Any]:
     async with asyncio.timeout(DEADLINE):
         while True:
-            told: dict[str, Any] = json.loads(batches.poll(id, owner).body)
+            told: dict[str, Any] = json.loads(batches.poll(id, owner, A_MODEL).body)
             if "responses" in told:
                 return told
             await asyncio.sleep(0)
@@ -119,7 +120,7 @@ async def test_a_batch_is_queued_then_running_then_done() -> None:
     ids = [submitted(batches, {}) for _ in range(3)]
     async with batches.running():
         await infer.two.wait()
-        states = [json.loads(batches.poll(id, "me").body)["status"] for id in ids]
+        states = [json.loads(batches.poll(id, "me", A_MODEL).body)["status"] for id in ids]
         assert states == ["running", "running", "queued"]
         infer.gate.set()
         for id in ids:
@@ -160,8 +161,23 @@ async def test_a_bad_batch_is_refused(model: Model, body: bytes, fault: Fault) -
 async def test_nobody_gets_the_batch_of_another() -> None:
     batches = Batches(Inference())
     id = submitted(batches, {})
-    with pytest.raises(InvalidRequest):
-        batches.poll(id, "you")
+    with pytest.raises(InvalidRequest) as theirs:
+        batches.poll(id, "you", A_MODEL)
+    with pytest.raises(InvalidRequest) as unknown:
+        batches.poll("nobody's", "me", A_MODEL)
+    assert theirs.value.message == unknown.value.message
+
+
+async def test_a_batch_is_asked_for_by_its_own_model() -> None:
+    batches = Batches(Inference())
+    async with batches.running():
+        id = submitted(batches, {})
+        for state in ("waiting", "done"):
+            if state == "done":
+                await finished(batches, id)
+            with pytest.raises(InvalidRequest, match="no batch of this 'request_id'"):
+                batches.poll(id, "me", ANOTHER_MODEL)
+        batches.poll(id, "me", A_MODEL)
 
 
 async def test_a_finished_batch_is_forgotten_after_its_time() -> None:
@@ -171,10 +187,10 @@ async def test_a_finished_batch_is_forgotten_after_its_time() -> None:
         id = submitted(batches, {})
         await finished(batches, id)
         now = batch.KEPT
-        batches.poll(id, "me")
+        batches.poll(id, "me", A_MODEL)
         now += 1
         with pytest.raises(InvalidRequest):
-            batches.poll(id, "me")
+            batches.poll(id, "me", A_MODEL)
 
 
 PLACES: dict[str, tuple[str, list[str]]] = {
@@ -212,9 +228,9 @@ async def test_the_oldest_answers_of_an_owner_make_room_for_its_new_ones(monkeyp
         await finished(batches, second)
         third = submitted(batches, {})
         with pytest.raises(InvalidRequest):
-            batches.poll(first, "me")
-        batches.poll(second, "me")
-        batches.poll(theirs, "you")
+            batches.poll(first, "me", A_MODEL)
+        batches.poll(second, "me", A_MODEL)
+        batches.poll(theirs, "you", A_MODEL)
         await finished(batches, third)
 
 
@@ -229,7 +245,7 @@ async def test_who_holds_most_makes_room_for_all(monkeypatch: pytest.MonkeyPatch
         await finished(batches, second)
         third = submitted(batches, {}, owner="they")
         with pytest.raises(InvalidRequest):
-            batches.poll(first, "me")
+            batches.poll(first, "me", A_MODEL)
         for id, owner in ((little, "you"), (second, "me"), (third, "they")):
             await finished(batches, id, owner)
 
@@ -259,7 +275,7 @@ async def test_inputs_that_fail_at_once_let_others_in() -> None:
         long = submitted(batches, *[{"do": "refuse"}] * 1000)
         short = submitted(batches, {}, owner="you")
         await finished(batches, short, "you")
-        assert json.loads(batches.poll(long, "me").body)["status"] == "running"
+        assert json.loads(batches.poll(long, "me", A_MODEL).body)["status"] == "running"
         assert len((await finished(batches, long))["responses"]) == 1000
 
 

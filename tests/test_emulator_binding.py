@@ -108,6 +108,13 @@ BAD: dict[str, tuple[bytes, dict[str, str], int, int, str]] = {
     "options that are no object": (b'{"inputs":{},"options":1}', run_headers(), 400, 5006, "'options'"),
     "no JSON": (b"{", run_headers(), 400, 5006, "JSON"),
     "no model": (b"{}", {"content-type": "application/json"}, 400, 5006, "cf-consn-model-id"),
+    "JSON where a form is meant": (
+        b'{"inputs":{"prompt":"a"}}',
+        run_headers("@cf/black-forest-labs/flux-2-dev"),
+        400,
+        5006,
+        "Error: required properties at '/' are 'multipart'",
+    ),
     "an unknown gateway input": (b"{}", run_headers("deepgram/flux"), 400, 5006, "inputs"),
 }
 
@@ -292,19 +299,32 @@ async def test_what_is_not_there_is_refused_clearly(
 
 
 ADDRESSES = {
-    "another host": "https://example.com/run",
-    "no host": "/run",
-    "no TLS": "http://workers-binding.ai/run",
-    "no address": "https://[/run",
-    "nothing": "",
+    "another host": ("https://example.com/run", "its host is 'example.com'"),
+    "no host": ("https:///run", "it has no host"),
+    "no scheme": ("/run", "it has no scheme"),
+    "no TLS": ("http://workers-binding.ai/run", "its scheme is 'http'"),
+    "no address": ("https://[/run", "it is no address"),
+    "nothing": ("", "it has no scheme"),
 }
 
 
-@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
-async def test_an_inner_address_elsewhere_is_never_asked(client: httpx.AsyncClient, address: str) -> None:
-    proxied = await client.post(f"{AI}/run/proxy", headers={"X-Forwarded": address})
-    assert error_of(proxied) == (400, 5006)
-    assert error_of(await client.post(REMOTE, headers={"MF-URL": address})) == (400, 5006)
+@pytest.mark.parametrize(("address", "words"), ADDRESSES.values(), ids=ADDRESSES)
+async def test_an_inner_address_elsewhere_is_never_asked(client: httpx.AsyncClient, address: str, words: str) -> None:
+    for path, header in ((f"{AI}/run/proxy", "X-Forwarded"), (REMOTE, "MF-URL")):
+        response = await client.post(path, headers={header: address})
+        assert error_of(response) == (400, 5006)
+        wanted = f"Invalid header '{header}': expected an address at {ORIGIN}, but {words}."
+        assert wanted in response.json()["message"]
+
+
+async def test_a_path_that_the_binding_has_not_is_told_with_its_header(entrance: Entrance) -> None:
+    header = "X-Forwarded" if entrance.name == "S2" else "MF-URL"
+    response = await entrance.send("POST", "/no/such?x=1", b"{}", run_headers())
+    assert error_of(response) == (404, 7003)
+    assert response.json()["message"] == f"The binding has no path '/no/such', which the header '{header}' names."
+    response = await entrance.send("DELETE", "/run", b"{}", run_headers())
+    assert error_of(response) == (405, 7001)
+    assert response.json()["message"] == f"DELETE not supported for the path '/run' of the header '{header}'."
 
 
 async def test_an_entrance_needs_its_address(client: httpx.AsyncClient) -> None:

@@ -269,7 +269,8 @@ async def test_documents_go_to_cloudflare_as_a_form(rig: Rig, entrance: Entrance
     rig.cloudflare.script("tomarkdown", result([{"name": "a"}]))
     rig.cloudflare.script("tomarkdown/supported", result([]))
     files = [{"name": 'a"\r\n.html', "mimeType": "text/html", "data": base64.b64encode(b"<p>").decode()}]
-    body = json.dumps({"files": files, "options": {"output": {"format": "text"}}}).encode()
+    wanted = {"conversionOptions": {"output": {"format": "text"}}, "extraHeaders": {}}
+    body = json.dumps({"files": files, "options": wanted}).encode()
     path = "/to-everything/markdown/transformer"
     response = await entrance.send("POST", path, body, {"content-type": "application/json"})
     assert response.json()["result"] == [{"name": "a"}]
@@ -278,6 +279,39 @@ async def test_documents_go_to_cloudflare_as_a_form(rig: Rig, entrance: Entrance
     assert b'name="files"; filename="a%22%0D%0A.html"\r\ncontent-type: text/html\r\n\r\n<p>\r\n' in asked.body
     assert b'name="conversionOptions"\r\n\r\n{"output": {"format": "text"}}\r\n' in asked.body
     assert (await entrance.send("GET", "/to-everything/markdown/supported")).json()["result"] == []
+
+
+DOCUMENT_GATEWAYS: dict[str, tuple[Any, dict[str, str]]] = {
+    "its name": ({"id": "g"}, {"cf-aig-gateway-id": "g"}),
+    "all that it can say": (
+        {"id": "g", "skipCache": True, "cacheTtl": 60, "metadata": {"a": 1}, "retries": {"maxAttempts": 2}},
+        {
+            "cf-aig-gateway-id": "g",
+            "cf-aig-skip-cache": "true",
+            "cf-aig-cache-ttl": "60",
+            "cf-aig-metadata": '{"a":1}',
+            "cf-aig-max-attempts": "2",
+        },
+    ),
+    "one without a name": ({"skipCache": True}, {}),
+    "no gateway": (None, {}),
+    "nonsense": ("g", {}),
+    "a name that no header can hold": ({"id": "a\r\nb: c"}, {}),
+}
+
+
+@pytest.mark.parametrize(("gateway", "headers"), DOCUMENT_GATEWAYS.values(), ids=DOCUMENT_GATEWAYS)
+async def test_documents_go_through_the_gateway_that_is_named(
+    rig: Rig, entrance: Entrance, gateway: Any, headers: dict[str, str]
+) -> None:
+    rig.cloudflare.script("tomarkdown", result([]))
+    body = json.dumps({"files": [], "options": {"gateway": gateway}}).encode()
+    path = "/to-everything/markdown/transformer"
+    assert (await entrance.send("POST", path, body, {"content-type": "application/json"})).status_code == 200
+    asked = rig.cloudflare.requests[-1]
+    assert {name: value for name, value in asked.headers.items() if name.startswith("cf-aig-")} == headers
+    assert asked.headers["content-type"].startswith("multipart/form-data; boundary=")
+    assert b"gateway" not in asked.body
 
 
 async def test_a_document_that_is_none_is_refused_here(rig: Rig, entrance: Entrance) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from starlette.exceptions import HTTPException
 
+from adapters.catalogue import Model
 from adapters.errors import BY_UPSTREAM_CODE, Fault, InvalidRequest, RelayError
+from adapters.simulator.script import Script, ScriptedError
 from wrangler_compat.problems import BINDING, BY_PATH, CODE, GATEWAY, LISTS, REMOTE, REST, STATUS, Problems
 
 
@@ -58,7 +60,7 @@ INFERENCE: dict[str, tuple[RelayError, int, int, str]] = {
         "AiError: Ours.",
     ),
     "the upstream failed": (
-        RelayError(Fault.UPSTREAM_ERROR, "Broken.", upstream_code=5012),
+        RelayError(Fault.UPSTREAM_ERROR, "Broken.", upstream_code=3044),
         500,
         3043,
         "AiError: Broken.",
@@ -110,6 +112,27 @@ ADVICE: dict[str, tuple[RelayError, tuple[tuple[bytes, bytes], ...]]] = {
     "when to come back, unasked": (RelayError(Fault.RATE_LIMITED, "x"), ((b"retry-after", b"2"),)),
     "nothing": (RelayError(Fault.UPSTREAM_ERROR, "x"), ()),
 }
+
+
+SCRIPTED: dict[str, tuple[dict[str, Any], dict[bytes, bytes]]] = {
+    "no capacity": ({"error": 3040}, {b"cf-ai-req-id": b"req_1", b"retry-after": b"2"}),
+    "too many in a minute": ({"error": 3021}, {b"cf-ai-req-id": b"req_1", b"retry-after": b"2"}),
+    "an allocation used up": ({"error": 3036}, {b"cf-ai-req-id": b"req_1", b"x-should-retry": b"false"}),
+    "with words of the script's": ({"error": 5006, "message": "No."}, {b"cf-ai-req-id": b"req_1"}),
+    "an error without advice": ({"error": 5007}, {b"cf-ai-req-id": b"req_1"}),
+    "a code of the script's own": ({"error": 99, "status": 500}, {b"cf-ai-req-id": b"req_1"}),
+    "what is told before inference": ({"error": 10000}, {}),
+}
+
+
+@pytest.mark.parametrize(("script", "headers"), SCRIPTED.values(), ids=SCRIPTED)
+def test_a_scripted_error_has_the_headers_of_a_real_one(script: dict[str, Any], headers: dict[bytes, bytes]) -> None:
+    error = ScriptedError(
+        Script(**script), script["error"], Model(id="@cf/a/b", task="Text Generation", status="listed")
+    )
+    error.request_id = "req_1"
+    assert dict(REST.of_relay_error(error).headers) == headers
+    assert dict(REMOTE.of_relay_error(error).headers) == headers | {b"mf-forwarded-response": b"true"}
 
 
 @pytest.mark.parametrize(("error", "headers"), ADVICE.values(), ids=ADVICE)

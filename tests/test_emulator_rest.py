@@ -146,6 +146,23 @@ async def test_a_form_is_taken(client: httpx.AsyncClient) -> None:
     model = "@cf/black-forest-labs/flux-2-klein-4b"
     response = await client.post(f"{AI}/run/{model}", data={"prompt": "a", "width": "256"}, files={"x": b""})
     assert response.json()["result"]["image"]
+    pictures = set()
+    for picture in (PNG, PNG + b"x"):
+        files = {"input_image_0": ("a.png", picture)}
+        response = await client.post(f"{AI}/run/{model}", data={"prompt": "a", "width": "64"}, files=files)
+        assert "x-relay-changes" not in response.headers
+        pictures.add(response.json()["result"]["image"])
+    assert len(pictures) == 2
+
+
+@pytest.mark.parametrize("path", ["run/@cf/black-forest-labs/flux-2-dev", "run"])
+async def test_a_model_that_takes_forms_alone_refuses_json(client: httpx.AsyncClient, path: str) -> None:
+    body: dict[str, Any] = {"prompt": "a cat"}
+    if path == "run":
+        body = {"model": "@cf/black-forest-labs/flux-2-dev", "input": body}
+    response = await client.post(f"{AI}/{path}", json=body)
+    assert code_of(response) == (400, 5006)
+    assert "Bad input: Error: required properties at '/' are 'multipart'" in response.json()["errors"][0]["message"]
 
 
 async def test_a_chat_takes_a_form_and_an_image_too(client: httpx.AsyncClient) -> None:
@@ -182,6 +199,54 @@ async def test_gpt_oss_answers_in_the_form_of_its_input(client: httpx.AsyncClien
     assert responses["object"] == "response"
     chat = (await run(client, GPT_OSS, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2})).json()
     assert chat["result"]["object"] == "chat.completion"
+
+
+async def test_gpt_oss_asked_by_input_answers_whole_though_a_stream_was_wanted(client: httpx.AsyncClient) -> None:
+    response = await run(client, GPT_OSS, {"input": "hi", "stream": True, "max_output_tokens": 16})
+    assert response.json()["result"]["object"] == "response"
+
+
+SCHEMA = {"type": "json_schema", "json_schema": {"type": "object", "properties": {"a": {"type": "integer"}}}}
+
+
+async def test_an_older_models_stream_follows_no_schema(client: httpx.AsyncClient) -> None:
+    asked = {"prompt": "hi", "response_format": SCHEMA}
+    response = await run(client, MODEL, asked | {"stream": True})
+    assert code_of(response) == (400, 5023)
+    assert "JSON Schema mode is not supported with stream mode" in response.json()["errors"][0]["message"]
+    assert (await run(client, MODEL, asked)).json()["success"] is True
+    wrapped = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA["json_schema"]}}
+    for model, wanted in ((OPENAI_MODEL, wrapped), (MODEL, {"type": "json_object"})):
+        response = await run(client, model, {"prompt": "hi", "response_format": wanted, "stream": True})
+        assert response.content.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_stream_of_chunks_tells_its_neurons_at_the_end(client: httpx.AsyncClient) -> None:
+    asked = asking(model=OPENAI_MODEL, max_tokens=2, stream=True, stream_options={"include_usage": True})
+    native = await run(client, OPENAI_MODEL, SHORT | {"stream": True})
+    openai = await client.post(f"{AI}/v1/chat/completions", json=asked)
+    for response in (native, openai):
+        told = json.loads(response.content.split(b"\n\n")[-3].removeprefix(b"data: "))
+        assert told["usage"]["neurons"] > 0
+
+
+UNKNOWN_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    "chat": ("v1/chat/completions", asking(model="@cf/no/such")),
+    "embeddings": ("v1/embeddings", {"model": "@cf/no/such", "input": "a"}),
+    "responses": ("v1/responses", {"model": "@cf/no/such", "input": "a"}),
+    "messages": ("v1/messages", {"model": "@cf/no/such"}),
+    "a run": ("run/@cf/no/such", SHORT),
+    "an adapter": ("finetunes", {"model": "@cf/no/such", "name": "a"}),
+}
+
+
+@pytest.mark.parametrize(("path", "body"), UNKNOWN_MODELS.values(), ids=UNKNOWN_MODELS)
+async def test_a_model_that_there_is_not_is_told_in_cloudflares_words(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    response = await client.post(f"{AI}/{path}", json=body)
+    assert code_of(response) == (400, 5007)
+    assert response.json()["errors"][0]["message"].startswith("AiError: No such model @cf/no/such or task")
 
 
 STREAMS = {"the older shape": (MODEL, b'data: {"response":'), "chunks": (OPENAI_MODEL, b'data: {"id":')}
@@ -290,6 +355,34 @@ async def test_openais_forms_have_cloudflares_errors(
     response = await client.post(f"{AI}/v1/{path}", json=body)
     assert code_of(response) == (400, code)
     assert response.json()["result"] == {}
+
+
+THIRD_PARTY: dict[str, tuple[str, int, int, Any]] = {
+    "a model of another provider": ("openai/gpt-5", 404, 7003, None),
+    "one with a version": ("bytedance/seedream-4.0:fast", 404, 7003, None),
+    "one in more parts": ("google-ai-studio/models/gemini-3", 404, 7003, None),
+    "a model of Cloudflare's form": ("@cf/no/such", 400, 5007, {}),
+    "a name alone": ("gpt-5", 400, 5007, {}),
+    "no name": ("", 400, 5007, {}),
+    "no path": ("a/b c", 400, 5007, {}),
+}
+
+
+@pytest.mark.parametrize(("model", "status", "code", "result"), THIRD_PARTY.values(), ids=THIRD_PARTY)
+async def test_the_router_finds_no_way_to_other_providers_models(
+    client: httpx.AsyncClient, model: str, status: int, code: int, result: Any
+) -> None:
+    response = await client.post(f"{AI}/run", json={"model": model, "input": SHORT})
+    assert code_of(response) == (status, code)
+    assert response.json()["result"] == result
+    if code == 7003:
+        words = response.json()["errors"][0]["message"]
+        assert words == "Could not route to /accounts/local/ai/run, perhaps your object identifier is invalid?"
+
+
+async def test_a_known_model_may_be_named_in_another_providers_form(client: httpx.AsyncClient) -> None:
+    response = await client.post(f"{AI}/run", json={"model": "meta/llama-3.2-1b-instruct", "input": SHORT})
+    assert response.status_code == 200
 
 
 ROUTES: dict[str, tuple[str, str, int, int]] = {

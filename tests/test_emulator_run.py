@@ -165,6 +165,11 @@ async def test_a_name_of_several_models_is_told_as_such(runner: Runner) -> None:
         runner.run(ask("chat"), CALL)
 
 
+@pytest.mark.parametrize(("name", "known"), [("@cf/one/chat", True), ("chat", True), ("openai/gpt-5", False)])
+async def test_a_name_is_known_if_it_fits_a_model_or_several(runner: Runner, name: str, known: bool) -> None:
+    assert runner.knows(name) is known
+
+
 async def test_no_texts_have_no_dimensions(runner: Runner) -> None:
     assert await outcome(runner.run(ask("@cf/one/bge", b'{"text":"a"}'), CALL)) == b'{"shape":[0,0],"data":[]}'
 

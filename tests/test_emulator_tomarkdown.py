@@ -67,8 +67,15 @@ async def test_one_failing_file_does_not_fail_the_call(client: httpx.AsyncClient
     assert "data" not in rows[1] and "error" not in rows[0]
 
 
-async def test_options_are_taken_and_unknown_ones_let_through(client: httpx.AsyncClient) -> None:
-    wanted = {"output": {"format": "text"}, "pdf": {"metadata": True}, "colour": "blue"}
+async def test_options_are_taken_and_those_without_effect_let_through(client: httpx.AsyncClient) -> None:
+    images = {"convert": True, "maxConvertedImages": 3, "descriptionLanguage": "de"}
+    wanted = {
+        "output": {"format": "text"},
+        "html": {"images": {**images, "convertOGImage": False}},
+        "docx": {"images": images},
+        "pdf": {"metadata": True, "images": images},
+        "image": {"descriptionLanguage": "fr"},
+    }
     form = {"conversionOptions": json.dumps(wanted)}
     (row,) = result_of(await client.post(f"{AI}/tomarkdown", data=form, files={"file": ("a.md", b"# A")}))
     assert (row["format"], row["data"]) == ("text", "A")
@@ -85,7 +92,7 @@ BAD_FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "a text in place of a file": ({"files": {"files": (None, "text")}}, "'files'"),
     "options that are no JSON": (
         {"files": {"files": ("a.md", b"a")}, "data": {"conversionOptions": "{"}},
-        "JSON",
+        "'conversionOptions': it is no JSON",
     ),
     "options that are a file": (
         {"files": {"files": ("a.md", b"a"), "conversionOptions": ("o", b"{}")}},
@@ -105,6 +112,46 @@ async def test_a_bad_form_is_told_what_is_wrong(client: httpx.AsyncClient, form:
     assert (status, code) == (400, 5006) and word in message
 
 
+BAD_OPTIONS: dict[str, tuple[str, str]] = {
+    "an unknown option": ('{"colour":"blue"}', "Unknown option 'conversionOptions.colour'"),
+    "an unknown option deep down": ('{"pdf":{"images":{"a":1}}}', "'conversionOptions.pdf.images.a'"),
+    "no object": ("[]", "Invalid type for 'conversionOptions'"),
+    "a null": ("null", "Invalid type for 'conversionOptions'"),
+    "a wrong type": ('{"html":{"hostname":5}}', "'conversionOptions.html.hostname': expected a string"),
+    "a flag that is none": ('{"pdf":{"metadata":"yes"}}', "'conversionOptions.pdf.metadata': expected a boolean"),
+    "too small a number": ('{"docx":{"images":{"maxConvertedImages":-1}}}', "docx.images.maxConvertedImages"),
+    "a language that is not spoken": ('{"image":{"descriptionLanguage":"xx"}}', "image.descriptionLanguage"),
+    "a host with another scheme": ('{"html":{"hostname":"ftp://x"}}', "hostname has to be"),
+    "a host with a space": ('{"html":{"hostname":"a b"}}', "hostname has to be"),
+    "an address without a host": ('{"html":{"hostname":"https:///x"}}', "hostname has to be"),
+    "an address that is none": ('{"html":{"hostname":"http://[x"}}', "hostname has to be"),
+}
+
+
+@pytest.mark.parametrize(("text", "words"), BAD_OPTIONS.values(), ids=BAD_OPTIONS)
+async def test_a_bad_option_is_named(client: httpx.AsyncClient, text: str, words: str) -> None:
+    form = {"conversionOptions": text}
+    answer = await client.post(f"{AI}/tomarkdown", data=form, files={"files": ("a.md", b"a")})
+    status, code, message = error_of(answer)
+    assert (status, code) == (400, 5006) and words in message
+
+
+HOSTS: dict[str, tuple[str, str]] = {
+    "a name": ("example.com", "https://example.com/b"),
+    "a name and a port": ("example.com:8443", "https://example.com:8443/b"),
+    "a name between spaces": (" example.com ", "https://example.com/b"),
+    "an address": ("https://example.com", "https://example.com/b"),
+    "an address with a path": ("http://example.com/a/x.html", "http://example.com/b"),
+    "none": ("", "/b"),
+}
+
+
+@pytest.mark.parametrize(("hostname", "address"), HOSTS.values(), ids=HOSTS)
+async def test_addresses_are_relative_to_the_host_however_it_is_written(hostname: str, address: str) -> None:
+    row = await convert("a.html", b'<a href="/b">c</a>', options(html={"hostname": hostname}))
+    assert row["data"] == f"[c]({address})"
+
+
 async def test_a_name_of_no_character_set_is_told_in_ours(client: httpx.AsyncClient) -> None:
     body = b'--b\r\ncontent-disposition: form-data; name="files"; filename="+2AA-.md"\r\n\r\na\r\n--b--\r\n'
     headers = {"content-type": "multipart/form-data; boundary=b; charset=utf-7"}
@@ -120,8 +167,20 @@ async def test_what_is_supported_can_be_asked(client: httpx.AsyncClient) -> None
 
 async def test_the_binding_sends_its_files_in_json() -> None:
     files = [{"name": "a.txt", "mimeType": "text/plain", "data": base64.b64encode(b"hello").decode()}]
-    (row,) = await transform(json.dumps({"files": files, "options": {}}).encode(), Converter())
-    assert (row["name"], row["data"]) == ("a.txt", "hello")
+    for wanted in ({}, None, {"gateway": {"id": "x"}, "extraHeaders": {}}):
+        (row,) = await transform(json.dumps({"files": files, "options": wanted}).encode(), Converter())
+        assert (row["name"], row["data"]) == ("a.txt", "hello")
+
+
+async def test_the_binding_sends_the_conversions_options_among_others() -> None:
+    """Cloudflare's `ConversionRequestOptions`: they stand beside a gateway and more headers."""
+    page = {"name": "a.html", "mimeType": "text/html", "data": base64.b64encode(b"<h1>A</h1>").decode()}
+    wanted = {"conversionOptions": {"output": {"format": "text"}}, "gateway": {"id": "x"}}
+    (row,) = await transform(json.dumps({"files": [page], "options": wanted}).encode(), Converter())
+    assert (row["format"], row["data"]) == ("text", "A")
+
+
+async def test_the_binding_without_files_gets_no_rows() -> None:
     assert await transform(b'{"files":[]}', Converter()) == []
 
 
@@ -129,6 +188,11 @@ BAD_BODIES = {
     "no files": (b"{}", "files"),
     "data that is no base64": (b'{"files":[{"name":"a","data":"?"}]}', r"files\[0\].data"),
     "a file that is none": (b'{"files":["a"]}', r"files\[0\]"),
+    "an unknown option": (
+        b'{"files":[],"options":{"conversionOptions":{"html":{"colour":1}}}}',
+        r"'options\.conversionOptions\.html\.colour'",
+    ),
+    "options that are none": (b'{"files":[],"options":{"conversionOptions":[]}}', r"'options\.conversionOptions'"),
 }
 
 
@@ -180,7 +244,7 @@ def test_a_selector_that_is_none_or_picks_nothing_is_passed_over() -> None:
 
     assert reading.of_html(PAGE, "", "main[") == reading.of_html(PAGE, "", "") == reading.of_html(PAGE, "", ".none")
     bad = b'<a href="http://[bad">c</a><a>d</a><img src="/i.png">'
-    assert "https://example.com/i.png" in reading.of_html(bad, "example.com", "")
+    assert "https://example.com/i.png" in reading.of_html(bad, "https://example.com/", "")
     assert worker.outcome(Job("html", 5), PAGE)["text"].startswith("menu")
     assert worker.outcome(Job("docx", 5), docx("Hi")) == {"text": "# Hi"}
 

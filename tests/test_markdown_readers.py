@@ -65,17 +65,19 @@ def test_a_page_becomes_markdown(html: str, markdown: str) -> None:
 
 def test_addresses_are_relative_to_the_host() -> None:
     html = '<a href="/x">l</a><img src="http://[bad"><a href="https://other/">m</a>'
-    assert simple_html.of_html(html, "example.com") == ("[l](https://example.com/x)![](http://[bad)[m](https://other/)")
+    assert simple_html.of_html(html, "https://example.com/") == (
+        "[l](https://example.com/x)![](http://[bad)[m](https://other/)"
+    )
 
 
 @given(st.text(alphabet="<>/abhpreliodu =\"'\n&!-", max_size=200))
 def test_any_text_can_be_read_as_a_page(html: str) -> None:
-    assert isinstance(simple_html.of_html(html, "example.com"), str)
+    assert isinstance(simple_html.of_html(html, "https://example.com/"), str)
 
 
 def test_without_the_extra_pages_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "has_extra", lambda: False)
-    job = Job("html", 5, hostname="example.com")
+    job = Job("html", 5, base="https://example.com/")
     assert outcome(job, b'<h2>A</h2><a href="x">y</a>') == {"text": "## A\n\n[y](https://example.com/x)"}
 
 

@@ -12,20 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.errors import InvalidRequest
-from adapters.wire.native.forms import FORMS, Form
+from adapters.wire.native.blob import Blob
+from adapters.wire.native.forms import FORMS, Form, form_of
 from adapters.wire.native.inputs import (
     DeepgramInputs,
     DiffusionInputs,
     EmbeddingInputs,
+    FormImageInputs,
     ImageInputs,
     ImagePromptInputs,
+    Inputs,
     MoondreamInputs,
     SummaryInputs,
     TextInputs,
     WhisperInputs,
     WhisperTurboInputs,
 )
-from adapters.wire.native.payload import Payload, inputs_from, parse_inputs
+from adapters.wire.native.payload import Payload, inputs_from, parse_inputs, read_inputs
 from tests.support.native_samples import CASES, PNG, PNG_64, Case
 
 JSON = "application/json"
@@ -88,9 +91,18 @@ def test_null_is_absent_for_what_may_be_left_out(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_unknown_fields_are_let_through(case: Case) -> None:
-    more = {**case.inputs, "new_setting": {"a": [1]}, "options": {"rejectIfBusy": True}}
-    assert inputs_from(case.form, more) == inputs_from(case.form, case.inputs)
+def test_unknown_fields_are_let_through_and_told(case: Case) -> None:
+    without_effect = {"options": {"rejectIfBusy": True}, "user": "a", "another": None}
+    more = {**case.inputs, "new_setting": {"a": [1]}, "x" * 99: 1, **without_effect}
+    reading = read_inputs(case.form, Payload(body_of(more), JSON))
+    assert reading.inputs == inputs_from(case.form, case.inputs)
+    assert reading.unknown == ("new_setting", "x" * 64)
+
+
+def test_unknown_fields_beside_bytes_and_in_forms_are_told() -> None:
+    params = {"language": "en", "utterances": "true", "queueRequest": "true"}
+    assert read_inputs(FORMS["deepgram"], Payload(b"ID3", "audio/mpeg", params)).unknown == ("utterances",)
+    assert read_inputs(FORMS["image"], multipart(('name="prompt"', b"a"), ('name="seeds"', b"1"))).unknown == ("seeds",)
 
 
 WRONG: dict[str, tuple[Form, Any, str | None, str]] = {
@@ -104,9 +116,32 @@ WRONG: dict[str, tuple[Form, Any, str | None, str]] = {
         "contexts[1].text",
         "expected a string",
     ),
-    "no text": (FORMS["data_shape"], {"text": ""}, "text", "length >= 1"),
-    "too many texts": (FORMS["data_shape"], {"text": ["a"] * 101}, "text", "length <= 100"),
-    "too large a number": (FORMS["image"], {"prompt": "a", "steps": 51}, "steps", "<= 50"),
+    "no text": (FORMS["data_shape"], {"text": ""}, "text", "at least 1 character, but got 0"),
+    "too many texts": (FORMS["data_shape"], {"text": ["a"] * 101}, "text", "at most 100 items, but got 101"),
+    "too large a number": (FORMS["image"], {"prompt": "a", "steps": 51}, "steps", "an integer from 1 to 50"),
+    "more steps than a fast model takes": (
+        FORMS["image_in_few_steps"],
+        {"prompt": "a", "steps": 9},
+        "steps",
+        "expected an integer from 1 to 8, but got a larger one",
+    ),
+    "a wider image than Stable Diffusion makes": (
+        FORMS["binary_image"],
+        {"prompt": "a", "width": 1025},
+        "width",
+        "expected an integer from 256 to 1024, but got a larger one",
+    ),
+    "a higher one": (FORMS["binary_image"], {"prompt": "a", "height": 1032}, "height", "from 256 to 1024"),
+    "one that is too small": (FORMS["binary_image"], {"prompt": "a", "height": 8}, "height", "but got a smaller one"),
+    "more of its steps": (FORMS["binary_image"], {"prompt": "a", "num_steps": 21}, "num_steps", "from 1 to 20"),
+    "more of phoenix's steps": (FORMS["binary_jpeg"], {"prompt": "a", "num_steps": 51}, "num_steps", "from 1 to 50"),
+    "a wider image than phoenix makes": (FORMS["binary_jpeg"], {"prompt": "a", "width": 2049}, "width", "to 2048"),
+    "more image to image than there is": (
+        CASES["image to image"].form,
+        {"prompt": "a", "image": [1], "width": 1025},
+        "width",
+        "to 1024",
+    ),
     "a broken number": (FORMS["image"], {"prompt": "a", "steps": 2.5}, "steps", "expected an integer"),
     "a number as text": (FORMS["image"], {"prompt": "a", "steps": "4"}, "steps", "expected an integer"),
     "an endless number": (FORMS["image"], {"prompt": "a", "guidance": 10**400}, "guidance", "out of range"),
@@ -115,13 +150,38 @@ WRONG: dict[str, tuple[Form, Any, str | None, str]] = {
         FORMS["data_shape"],
         {"text": "a", "pooling": SECRET},
         "pooling",
-        "supported values are 'mean' and 'cls'.",
+        "supported values are 'cls' and 'mean', but got another string instead.",
     ),
     "such a word further down": (
         FORMS["clef"],
-        {"state": 1, "questions": {SECRET: {"type": SECRET, "instructions": "a"}}},
-        "questions[...].type",
-        "not one of the supported values",
+        {"state": 1, "questions": {"a": {"type": "noul", "instructions": 1}, "b-2": {"type": SECRET}}},
+        "questions.b-2.type",
+        "supported values are 'choice', 'noul' and 'score', but got another string instead.",
+    ),
+    "a name that is none": (
+        FORMS["clef"],
+        {"state": 1, "questions": {"a": {"type": "noul", "instructions": 1}, f"{SECRET}?": {"type": 5}}},
+        "questions[1].type",
+        "supported values are 'choice', 'noul' and 'score', but got an integer instead.",
+    ),
+    "a part that is left out": (
+        FORMS["clef"],
+        {"state": 1, "questions": {"a": {"type": "noul"}}, "images": [{"base64": "a"}]},
+        "questions.a.instructions",
+        "Missing required parameter: 'questions.a.instructions'.",
+    ),
+    "neither of two kinds": (
+        FORMS["clef"],
+        {"state": 1, "questions": {"a": {"type": "noul", "instructions": 1}}, "images": ["a", 5]},
+        "images[1]",
+        "expected a string or an object, but got an integer instead.",
+    ),
+    "nothing to ask": (FORMS["clef"], {"state": 1, "questions": {}}, "questions", "at least 1 entry, but got 0"),
+    "a number without an upper bound": (
+        FORMS["response_scores"],
+        {"query": "q", "contexts": [{"text": "a"}], "top_k": 0},
+        "top_k",
+        "an integer of 1 or more, but got a smaller one",
     ),
     "a word that looks like a complaint": (
         FORMS["turn"],
@@ -129,8 +189,14 @@ WRONG: dict[str, tuple[Form, Any, str | None, str]] = {
         "dtype",
         "supported values are",
     ),
-    "no base64": (FORMS["whisper"], {"audio": f"{SECRET}!"}, "audio", "expected base64 text or a list of bytes"),
-    "no bytes": (FORMS["whisper"], {"audio": [1, 256]}, "audio", "from 0 to 255"),
+    "no base64": (
+        FORMS["whisper"],
+        {"audio": f"{SECRET}!"},
+        "audio",
+        "or a list of bytes, but got another string instead.",
+    ),
+    "no media at all": (FORMS["whisper"], {"audio": {SECRET: 1}}, "audio", "or a list of bytes, but got an object"),
+    "no bytes": (FORMS["whisper"], {"audio": [1, 256]}, "audio", "from 0 to 255, and the one at index 1"),
     "an empty list of bytes": (FORMS["whisper"], {"audio": []}, "audio", "no bytes"),
     "empty base64": (FORMS["binary_image"], {"prompt": "a", "image_b64": ""}, "image_b64", "no bytes"),
     "two ways to say what to embed": (
@@ -171,6 +237,21 @@ READ: dict[str, tuple[Form, bytes, Any]] = {
         FORMS["image"],
         b'{"prompt":"a","steps":4.0,"seed":7.0}',
         ImagePromptInputs("a", steps=4, seed=7),
+    ),
+    "the most that a fast model takes": (
+        FORMS["image_in_few_steps"],
+        b'{"prompt":"a","steps":8}',
+        ImagePromptInputs("a", steps=8),
+    ),
+    "the most that Stable Diffusion takes": (
+        FORMS["binary_image"],
+        b'{"prompt":"a","width":1024,"height":1024,"num_steps":20}',
+        DiffusionInputs("a", width=1024, height=1024, num_steps=20),
+    ),
+    "the most that phoenix takes": (
+        FORMS["binary_jpeg"],
+        b'{"prompt":"a","width":2048,"num_steps":50}',
+        DiffusionInputs("a", width=2048, num_steps=50),
     ),
     "a data URI": (
         FORMS["whisper_turbo"],
@@ -269,6 +350,52 @@ def test_the_fields_of_a_form_are_the_inputs() -> None:
     assert text == image
 
 
+FLUX_2 = form_of("image", "Text-to-Image", ("multipart",))
+
+
+def test_a_form_that_is_all_a_model_takes_may_hold_images() -> None:
+    assert FLUX_2 is not None
+    payload = multipart(('name="prompt"', b"a cat"), ('name="input_image_3"; filename="a.png"', PNG))
+    reading = read_inputs(FLUX_2, payload)
+    assert reading.inputs == FormImageInputs("a cat", width=128, input_image_3=Blob(PNG))
+    assert reading.unknown == ()
+
+
+@pytest.mark.parametrize("body", [b'{"prompt":"a cat"}', b"", b"{", b'{"multipart":{}}', PNG])
+def test_a_model_that_takes_forms_alone_takes_nothing_else(body: bytes) -> None:
+    assert FLUX_2 is not None
+    for content_type in (JSON, "", "text/plain", "image/png"):
+        error = refusal(FLUX_2, Payload(body, content_type))
+        assert error.message == "Bad input: Error: required properties at '/' are 'multipart'"
+
+
+def name_of(inputs: Inputs) -> str:
+    assert isinstance(inputs, WhisperInputs)
+    return inputs.audio.filename
+
+
+NAMES: dict[str, tuple[str, str]] = {
+    "a header that names it": ('attachment; filename="a b.wav"', "a b.wav"),
+    "a name without quotes": ("attachment; filename=a.wav", "a.wav"),
+    "a header without a name": ("inline", ""),
+    "an empty name": ('attachment; filename=""', ""),
+    "no header": ("", ""),
+    "no header that makes sense": (";;=;\u20ac", ""),
+}
+
+
+@pytest.mark.parametrize(("disposition", "name"), NAMES.values(), ids=NAMES)
+def test_a_body_of_bytes_has_the_name_that_its_header_tells(disposition: str, name: str) -> None:
+    payload = Payload(b"RIFF", "audio/wav", disposition=disposition)
+    assert name_of(parse_inputs(FORMS["whisper"], payload)) == name
+
+
+def test_a_file_of_a_form_has_the_name_of_its_part() -> None:
+    part = multipart(('name="audio"; filename="a.wav"', b"RIFF"))
+    assert name_of(parse_inputs(FORMS["whisper"], part)) == "a.wav"
+    assert name_of(parse_inputs(FORMS["whisper"], Payload(body_of({"audio": [1]}), JSON))) == ""
+
+
 @pytest.mark.parametrize(
     ("parts", "param", "words"),
     [
@@ -276,7 +403,7 @@ def test_the_fields_of_a_form_are_the_inputs() -> None:
         ([('name="prompt"; filename="p"', SECRET.encode())], "prompt", "expected a string"),
         ([('name="prompt"', b"a"), ('name="prompt"', b"b")], "prompt", "expected a string, but got an array"),
         ([('name="prompt"', b"a"), ('name="steps"', SECRET.encode())], "steps", "expected an integer"),
-        ([('name="prompt"', b"a"), ('name="steps"', b"99")], "steps", "<= 50"),
+        ([('name="prompt"', b"a"), ('name="steps"', b"99")], "steps", "an integer from 1 to 50"),
     ],
 )
 def test_a_wrong_field_of_a_form_is_named(parts: list[tuple[str, bytes]], param: str, words: str) -> None:

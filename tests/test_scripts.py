@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,8 @@ from adapters.canonical import ChatEvent, ChatRequest, ChatResult
 from adapters.catalogue import load_snapshot
 from adapters.errors import Fault, RelayError
 from adapters.simulator.script import Scene, Script
+from adapters.wire.workers_ai_codes import CODES as FAILURES
+from adapters.wire.workers_ai_codes import words_of
 from proxy.app import create_app
 from proxy.backends import Backends, Upstream
 from proxy.commands.start_text import start_text
@@ -222,7 +225,7 @@ async def test_an_answer_that_hangs_ends_as_cloudflare_ends_it(wire: Connection)
 
 
 CODES = {
-    "a day's allocation": ("error=3036", 429, 3036, "daily allocation"),
+    "a day's allocation": ("error=3036", 429, 3036, "daily free allocation of 10,000 neurons"),
     "no capacity": ("error=3040", 429, 3040, ""),
     "an internal error": ("error=3043", 500, 3043, ""),
     "a wrong token": ("error=10000", 401, 10000, "Authentication error"),
@@ -242,6 +245,43 @@ async def test_an_error_is_cloudflares(
     (error,) = json.loads(body)["errors"]
     assert (head.status, error["code"]) == (status, code)
     assert message in error["message"]
+
+
+@pytest.mark.parametrize("code", FAILURES)
+async def test_every_code_of_cloudflares_has_its_own_words(wire: Connection, code: int) -> None:
+    await wire.send(asked(f"error={code}"))
+    head, body = await wire.answer()
+    told, answer = FAILURES[code], json.loads(body)
+    [error] = answer["errors"]
+    assert (head.status, error["code"], answer["success"]) == (told.status or 500, code, False)
+    assert answer["result"] == ({} if told.inference else None)
+    words = words_of(code, model=MODEL, limit=load_snapshot().resolve(MODEL).context_window)
+    words = words.replace("{path}", f"/accounts/me/ai/run/{MODEL}").replace("{method}", "POST")
+    framed = re.fullmatch(r"AiError: (.*) \([0-9a-f]{8}\)", error["message"], re.S)
+    assert (framed[1] if framed else error["message"]) == words
+    assert (framed is not None) is told.inference
+
+
+# Script, and the request that Cloudflare refuses in this way without one.
+UNSCRIPTED = {
+    "a wrong token": ("error=10000", request("POST", f"{V4}/run/{MODEL}", b"{}", token="wrong")),
+    "no such route": ("error=7003", request("POST", "/client/v4/accounts/me/ai/no/such", b"{}")),
+    "no such method": ("error=7001", request("POST", f"{V4}/v1/models", b"{}")),
+}
+
+
+@pytest.mark.parametrize(("script", "refused"), UNSCRIPTED.values(), ids=UNSCRIPTED)
+async def test_a_scripted_error_outside_inference_is_the_real_one_byte_for_byte(
+    shared: Served, script: str, refused: bytes
+) -> None:
+    answers = []
+    for wanted in (refused, asked(script)):
+        async with connected(shared.port) as wire:
+            await wire.send(wanted)
+            answers.append(await wire.answer())
+    (real, real_body), (scripted, body) = answers
+    assert scripted.status == real.status
+    assert body == real_body.replace(b"/ai/no/such", f"/ai/run/{MODEL}".encode())
 
 
 async def test_every_task_can_fail(wire: Connection) -> None:

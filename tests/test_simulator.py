@@ -433,6 +433,16 @@ def test_a_token_of_half_a_character_has_bytes_too() -> None:
     assert entry["bytes"] == [63]
 
 
+async def test_an_adapter_decides_the_answer() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    wanted = JsonFormat(schema=schema)
+    plain, one, again, other = [
+        (await answer(ask(response_format=wanted, lora=lora))).text for lora in (None, "one", "one", "other")
+    ]
+    assert one == again and len({plain, one, other}) == 3
+    assert (await answer(ask(response_format=wanted, lora=""))).text == plain
+
+
 # What is accepted and what is refused
 
 
@@ -451,7 +461,6 @@ async def test_a_call_says_who_answers_and_what_was_not_honoured() -> None:
     assert call.upstream == "simulator"
     assert call.changes == (
         Change("logit_bias", "dropped"),
-        Change("lora", "dropped"),
         Change("chat_template_kwargs", "dropped"),
         Change("reasoning_effort", "dropped"),
         Change("audio", "dropped"),
@@ -460,7 +469,7 @@ async def test_a_call_says_who_answers_and_what_was_not_honoured() -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"logit_bias": {}}, {"reasoning_effort": "none"}, {"temperature": 0.5}], ids=str
+    "fields", [{}, {"logit_bias": {}}, {"reasoning_effort": "none"}, {"temperature": 0.5}, {"lora": "mine"}], ids=str
 )
 async def test_what_is_honoured_is_no_change(fields: dict[str, Any]) -> None:
     call = Call("test")

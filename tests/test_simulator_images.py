@@ -12,12 +12,12 @@ import pytest
 from adapters.canonical import Media
 from adapters.catalogue import Model, load_snapshot
 from adapters.errors import InvalidRequest
-from adapters.simulator.images import diffuse, draw
+from adapters.simulator.images import changes_to_drawing, diffuse, draw
 from adapters.simulator.jpeg import jpeg
 from adapters.simulator.picture import Picture, paint
 from adapters.simulator.png import png
 from adapters.wire.native.blob import Blob
-from adapters.wire.native.inputs import DiffusionInputs, ImagePromptInputs
+from adapters.wire.native.inputs import DiffusionInputs, FormImageInputs, ImagePromptInputs
 from tests.support.image_files import Pixels, decode_jpeg, decode_png, png_header
 
 CATALOGUE = load_snapshot()
@@ -168,6 +168,24 @@ OTHERS: dict[str, dict[str, Any]] = {
 def test_every_field_but_the_size_decides_the_picture() -> None:
     pictures = {diffused(**SMALL).data, *(diffused(**SMALL, **fields).data for fields in OTHERS.values())}
     assert len(pictures) == 1 + len(OTHERS)
+
+
+FIXED: dict[str, tuple[str, dict[str, Any], list[str]]] = {
+    "the steps that there are": ("flux-2-klein-4b", {"steps": 4}, []),
+    "no word about them": ("flux-2-klein-9b", {}, []),
+    "others": ("flux-2-klein-9b", {"steps": 9}, ["steps=clamped"]),
+    "others by the other name": ("flux-2-klein-4b", {"num_steps": 5}, ["num_steps=clamped"]),
+    "a model that takes any": ("flux-2-dev", {"steps": 9}, []),
+}
+
+
+@pytest.mark.parametrize(("name", "fields", "changes"), FIXED.values(), ids=FIXED)
+def test_klein_takes_four_steps_whatever_is_asked_for(name: str, fields: dict[str, Any], changes: list[str]) -> None:
+    klein = model(f"@cf/black-forest-labs/{name}")
+    asked, plain = FormImageInputs("sea", width=64, height=64, **fields), FormImageInputs("sea", width=64, height=64)
+    assert [str(change) for change in changes_to_drawing(klein, asked)] == changes
+    alike = draw(klein, asked) == draw(klein, plain)
+    assert alike is (name != "flux-2-dev")
 
 
 def test_models_draw_differently() -> None:

@@ -32,6 +32,7 @@ from adapters.simulator.script import AS_USUAL, HEADER, GivenCall, GivenUsage, S
 from adapters.simulator.scripted import ScriptedChat, ScriptedTasks, directed, texts_within
 from adapters.simulator.tasks import SimulatedTasks
 from adapters.wire.native import inputs
+from adapters.wire.native.results import Score, Scores
 from proxy.settings import SettingsError, load_settings
 from tests.support.relay import settings_for
 
@@ -42,12 +43,17 @@ LLAMA = CATALOGUE.resolve("llama-3.2-1b-instruct")
 BART = CATALOGUE.resolve("bart-large-cnn")
 SD = CATALOGUE.resolve("stable-diffusion-xl-base-1.0")
 BGE = CATALOGUE.resolve("bge-small-en-v1.5")
+BGE_M3 = CATALOGUE.resolve("bge-m3")
+DISTILBERT = CATALOGUE.resolve("distilbert-sst-2-int8")
+SUMMARY = inputs.SummaryInputs("a")
+SCORING = inputs.EmbeddingOrScoreInputs(query="a", contexts=[inputs.Context("b")])
 
 # ---------------------------------------------------------------- the header
 
 HEADERS = {
     "a code": (b"error=3036", Script(error=3036)),
     "a code without a fault of its own": (b"error=3043", Script(error=3043)),
+    "a code without a status of its own": (b"error=5012", Script(error=5012)),
     "several": (b" delay=1.5;rate = 20 ; cut=3; ", Script(delay=1.5, rate=20, cut=3)),
     "a quoted text": (b'text="Hello; \\"you\\"\\n"; hang=0', Script(text='Hello; "you"\n', hang=0)),
     "a bare text": (b"text=Hello there ; malformed=1", Script(text="Hello there", malformed=1)),
@@ -86,7 +92,10 @@ REFUSED = {
     "an unknown key": (b"eror=3036", "there is no key 'eror'; known are cut,"),
     "an unknown key of a call": (b'tool_calls=[{"nme":"f"}]', "'tool_calls' has to be a list of calls"),
     "no code": (b"error=soon", "'error' has to be a code of Cloudflare's"),
-    "an unknown code": (b"error=303", "'error' is 303, no code of Cloudflare's that is known; give its 'status' too"),
+    "an unknown code": (
+        b"error=303",
+        "'error' is 303, no code of Cloudflare's that is known; give its 'status' too, or one of 971, 1000, 1001,",
+    ),
     "a status alone": (b"status=500", "'status' has no meaning without 'error'"),
     "a message alone": (b"message=Oh", "'message' has no meaning without 'error'"),
     "a status that is none": (b"error=3036; status=200", "'status' has to be an HTTP status from 400 to 599"),
@@ -137,7 +146,7 @@ def test_any_header_is_a_script_or_a_precise_error(header: bytes) -> None:
         script = parse_header(header)
     except InvalidRequest as exc:
         assert exc.param == HEADER
-        assert len(exc.message) < 400 and exc.message.endswith(".")
+        assert len(exc.message) < 500 and exc.message.endswith(".")
     else:
         assert parse_header(json.dumps(_plain(script)).encode()) == script
 
@@ -160,8 +169,42 @@ ERRORS = {
 
 @pytest.mark.parametrize(("script", "fault", "code"), ERRORS.values(), ids=ERRORS)
 def test_a_scripted_error_means_what_cloudflares_means(script: Script, fault: Fault, code: int) -> None:
-    error = ScriptedError(script, None)
+    error = scripted(script)
     assert (error.fault, error.upstream_code) == (fault, code)
+
+
+# Script, what Cloudflare says with it, and its status.
+TOLD = {
+    "a model": (Script(error=5007), f"No such model {LLAMA.id} or task", 400),
+    "a limit": (Script(error=5021), f"maximum context length of {LLAMA.context_window} tokens.", 400),
+    "the end of a model that has none": (Script(error=5028), f"deprecated: {LLAMA.id} was deprecated.", 410),
+    "the backend's own words": (Script(error=5012), '{"object":"error"', 500),
+    "another status": (Script(error=5012, status=422), '{"object":"error"', 422),
+    "an unknown code": (Script(error=777, status=418), "Workers AI failed to answer.", 418),
+}
+
+
+@pytest.mark.parametrize(("script", "words", "status"), TOLD.values(), ids=TOLD)
+def test_a_scripted_error_has_the_words_of_its_code(script: Script, words: str, status: int) -> None:
+    error = scripted(script)
+    assert words in error.told
+    assert (error.status, error.words) == (status, None)
+
+
+def test_a_retired_model_is_told_when_it_ended() -> None:
+    retired = msgspec.structs.replace(LLAMA, retired_on="2026-05-30")
+    error = ScriptedError(Script(error=5028), 5028, retired)
+    assert error.told.endswith("was deprecated on 2026-05-30.") and error.message == error.told
+
+
+def test_a_script_may_have_words_of_its_own() -> None:
+    error = scripted(Script(error=8001, message="Out of luck"))
+    assert (error.words, error.told, error.message) == ("Out of luck", "Invalid input", "Out of luck")
+
+
+def scripted(script: Script) -> ScriptedError:
+    assert script.error is not None
+    return ScriptedError(script, script.error, LLAMA)
 
 
 # ---------------------------------------------------------------- rules
@@ -530,20 +573,51 @@ async def test_a_rule_is_matched_by_the_texts_of_a_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "asked", "words"),
+    ("model", "asked", "result", "param", "words"),
     [
-        (BART, inputs.SummaryInputs("a"), "expected a result of summarization"),
-        (SD, inputs.DiffusionInputs("a", width=256, height=256), "answers with bytes"),
+        (SD, inputs.DiffusionInputs("a", width=256, height=256), "{}", "result", "answers with bytes"),
+        (BART, SUMMARY, '{"text":1}', "result.summary", "Missing required parameter: 'result.summary' (a string)."),
+        (BART, SUMMARY, '{"summary":1}', "result.summary", "expected a string, but got an integer instead."),
+        (BART, SUMMARY, "[]", "result", "Invalid type for 'result': expected an object, but got an array instead."),
+        (
+            DISTILBERT,
+            inputs.TextInputs("a"),
+            '[{"label":"A","score":1},{"label":"B","score":"x"}]',
+            "result[1].score",
+            "expected a number, but got a string instead.",
+        ),
+        (BGE_M3, SCORING, '{"response":[{"id":0}]}', "result.response[0].score", "(a number)."),
+        (BGE_M3, SCORING, '{"response":[[1]],"shape":[1,"x"]}', "result.shape[1]", "expected an integer, but got a s"),
+        (BGE_M3, SCORING, "5", "result", "expected an object, but got a string instead."),
     ],
 )
-async def test_a_result_of_another_form_is_refused(model: Model, asked: Any, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
-        await tasks(Director()).run(model, asked, calling('result={"text":1}'))
+async def test_a_result_of_another_form_is_refused_by_its_path(
+    model: Model, asked: Any, result: str, param: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await tasks(Director()).run(model, asked, calling(f"result={result}"))
+    assert caught.value.param == param
+    assert caught.value.message.startswith("The script's 'result' does not fit")
+    assert words in caught.value.message
 
 
-async def test_vectors_that_are_none_are_refused() -> None:
-    with pytest.raises(InvalidRequest, match='expected {"data"'):
-        await tasks(Director()).embed(EmbeddingRequest(model=BGE.id, texts=("a",)), calling("result=[1]"))
+async def test_a_result_of_several_kinds_is_the_one_that_its_keys_tell() -> None:
+    result = await tasks(Director()).run(BGE_M3, SCORING, calling('result={"response":[{"id":0,"score":1}]}'))
+    assert result.value == Scores([Score(0, 1)])
+
+
+@pytest.mark.parametrize(
+    ("result", "param", "words"),
+    [
+        ("[1]", "result", "expected an object, but got an array instead."),
+        ('{"data":[[1],["x"]]}', "result.data[1][0]", "expected a number, but got a string instead."),
+    ],
+)
+async def test_vectors_that_are_none_are_refused_by_their_path(result: str, param: str, words: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await tasks(Director()).embed(EmbeddingRequest(model=BGE.id, texts=("a",)), calling(f"result={result}"))
+    assert caught.value.param == param
+    assert words in caught.value.message
 
 
 def test_a_script_that_nobody_plays_is_ignored_and_said_to_be() -> None:

@@ -52,6 +52,10 @@ SAMPLES: Mapping[type, tuple[dict[str, Any], dict[str, Any]]] = {
         {"state": "b", "questions": {"q": {"type": "noul", "instructions": "?"}}},
     ),
     native.ImagePromptInputs: ({"prompt": "sea", "width": 64}, {"prompt": "sea", "width": 64, "seed": 2}),
+    native.FormImageInputs: (
+        {"prompt": "sea", "width": 64, "input_image_0": IMAGE},
+        {"prompt": "sea", "width": 64, "input_image_0": ANOTHER_IMAGE},
+    ),
     native.DiffusionInputs: ({"prompt": "sea", "width": 256}, {"prompt": "sky", "width": 256}),
     native.WhisperInputs: ({"audio": SOUND}, {"audio": SOUND[4:]}),
     native.WhisperTurboInputs: ({"audio": SOUND}, {"audio": SOUND[4:]}),
@@ -88,7 +92,8 @@ async def test_the_simulator_is_an_embedder_and_a_native_task() -> None:
 
 
 def test_every_form_has_a_task_and_a_model_or_is_chosen_by_what_the_model_is() -> None:
-    assert {form.inputs for form in FORMS.values()} | {native.QueryEmbeddingInputs} == set(TASKS) == set(SAMPLES)
+    by_model = {native.QueryEmbeddingInputs, native.FormImageInputs}
+    assert {form.inputs for form in FORMS.values()} | by_model == set(TASKS) == set(SAMPLES)
     assert set(get_args(native.Inputs)) == set(TASKS)
 
 
@@ -117,6 +122,7 @@ async def test_the_same_inputs_get_the_same_answer_and_others_another(model: Mod
 UNCOUNTED = {
     native.ImageInputs,
     native.ImagePromptInputs,
+    native.FormImageInputs,
     native.DiffusionInputs,
     native.WhisperInputs,
     native.WhisperTurboInputs,
@@ -275,6 +281,9 @@ BODIES: Mapping[type, st.SearchStrategy[dict[str, Any]]] = {
     ),
     native.ImagePromptInputs: fields(
         {"prompt": TEXT}, width=st.integers(64, 2048), height=st.integers(64, 2048), seed=st.integers(), guidance=NUMBER
+    ),
+    native.FormImageInputs: fields(
+        {"prompt": TEXT}, width=st.integers(64, 2048), seed=st.integers(), input_image_0=BLOB, input_image_3=BLOB
     ),
     native.DiffusionInputs: fields(
         {"prompt": TEXT},

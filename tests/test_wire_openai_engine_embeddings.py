@@ -18,9 +18,9 @@ FIELDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], list[str]]] = {
     "dimensions that the relay cuts": ("vllm", {"dimensions": 2}, {}, ["dimensions=emulated"]),
     "what is Workers AI's own": (
         "ollama",
-        {"instruction": "Find", "pooling": "cls", "query": True},
+        {"instruction": "Find", "pooling": "cls", "query": True, "truncate": True},
         {},
-        ["instruction=dropped", "pooling=dropped", "queries=dropped"],
+        ["instruction=dropped", "pooling=dropped", "queries=dropped", "truncate_inputs=dropped"],
     ),
     "unknown fields": ("sglang", {"unknown": ("x",)}, {}, ["x=ignored"]),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -28,6 +28,10 @@ class Body(msgspec.Struct):
     items: list[Inner] | None = None
     either: str | list[str] | None = None
     map: dict[str, int] | None = None
+    short: Annotated[str, msgspec.Meta(min_length=2, max_length=3)] | None = None
+    few: Annotated[list[int], msgspec.Meta(max_length=1)] | None = None
+    some: Annotated[dict[str, int], msgspec.Meta(min_length=1)] | None = None
+    small: Annotated[int, msgspec.Meta(le=5)] | None = None
 
 
 DECODER = msgspec.json.Decoder(Body)
@@ -57,6 +61,11 @@ WRONG: list[tuple[bytes, str | None, str, str]] = [
     (b'{"text":"","either":[1]}', "either[0]", "invalid_type", "expected a string, but got an integer"),
     (b'{"text":"","either":1}', "either", "invalid_type", "expected a string or an array, but got an integer"),
     (b'{"text":"","map":{"secret":"x"}}', "map[...]", "invalid_type", "expected an integer"),
+    (b'{"text":"","short":"a"}', "short", "invalid_value", "'short': expected at least 2 characters."),
+    (b'{"text":"","short":"abcd"}', "short", "invalid_value", "'short': expected at most 3 characters."),
+    (b'{"text":"","few":[1,2]}', "few", "invalid_value", "'few': expected at most 1 item."),
+    (b'{"text":"","some":{}}', "some", "invalid_value", "'some': expected at least 1 entry."),
+    (b'{"text":"","small":6}', "small", "invalid_value", "'small': expected at most 5."),
     (b"[]", None, "invalid_type", "Invalid body: expected an object, but got an array"),
     (b"null", None, "invalid_type", "expected an object, but got null"),
 ]
@@ -229,3 +238,10 @@ def test_a_count_is_whole_and_lies_between_its_bounds(value: Any, outcome: Any) 
         whole(value, "p", 1, 100)
     assert (caught.value.param, caught.value.code) == ("p", outcome)
     assert len(caught.value.message) < 200
+
+
+def test_a_lone_surrogate_among_too_many_is_not_looked_for() -> None:
+    many = b'{"text":"' + rb"\ud83d\ude00" * 250_000
+    assert read(many + b'"}').text == "\U0001f600" * 250_000
+    with pytest.raises(InvalidRequest, match="500000 escaped surrogates"):
+        read(many + rb'\ud83d"}')

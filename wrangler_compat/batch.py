@@ -143,11 +143,14 @@ class Batches:
         self._invite(owner)
         return Json(encode({"status": "queued", "request_id": batch.id, "model": model.id}), status=202)
 
-    def poll(self, id: str, owner: str) -> Json:
-        """How far a batch is, or all its answers. Raises InvalidRequest for an id that is not this owner's."""
+    def poll(self, id: str, owner: str, model: Model) -> Json:
+        """How far a batch is, or all its answers.
+
+        Raises InvalidRequest for an id that is not this owner's, and for one that was given to another model's batch.
+        """
         self._expire()
         batch = self._pending.get(id) or self._done.get(id)
-        if batch is None or batch.owner != owner:
+        if batch is None or batch.owner != owner or batch.model.id != model.id:
             raise InvalidRequest("There is no batch of this 'request_id', or no longer.", param="request_id")
         if id in self._done:
             return Json(bytes(batch.answers), usage=batch.usage)

@@ -25,15 +25,20 @@ from wrangler_compat.rest import bare, enveloped
 from wrangler_compat.run import Ask, Runner
 from wrangler_compat.universal import Step, patience, read_entries, run_first, within
 
+_SHOWN = 200  # characters of a path that an error repeats
 _NO_SOCKETS = "WebSocket connections to models are not emulated."
 _NO_SEARCH = "AI Search (AutoRAG) is not emulated."
 
 
 class Inner(msgspec.Struct, frozen=True, kw_only=True):
-    """An inner request; header names in lower case. `origin` is the relay's own (`http://host:port`)."""
+    """An inner request; header names in lower case. `origin` is the relay's own (`http://host:port`).
+
+    `named_in` is the outer header that held its address.
+    """
 
     method: str
     url: SplitResult
+    named_in: str
     headers: Mapping[str, str]
     body: bytes
     origin: str
@@ -96,14 +101,19 @@ class Binding:
             if method == inner.method:
                 return answer(inner, call, *map(unquote, match.groups()))
             path_known = True
-        raise HTTPException(405 if path_known else 404)
+        path = inner.url.path[:_SHOWN]
+        if path_known:
+            raise HTTPException(
+                405, f"{inner.method} not supported for the path {path!r} of the header '{inner.named_in}'."
+            )
+        raise HTTPException(404, f"The binding has no path {path!r}, which the header '{inner.named_in}' names.")
 
     # ------------------------------------------------------------ run
 
     def _run(self, inner: Inner, call: Call) -> Reply:
         """`run(model, inputs, options)`; with a gateway in its options the path is another, and nothing else."""
         model = model_of(inner.headers)
-        run = read_run(inner.query, inner.headers.get("content-type", ""), inner.body)
+        run = read_run(inner.query, inner.headers, inner.body)
         ask = Ask(
             model=model,
             payload=run.payload,

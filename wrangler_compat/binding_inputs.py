@@ -15,6 +15,7 @@ from adapters.wire.native.payload import Payload
 from adapters.wire.validation import decode
 
 HOST = "workers-binding.ai"
+_SHOWN = 100  # characters of a header that an error repeats
 Raws = dict[str, msgspec.Raw]
 _FIELDS = msgspec.json.Decoder(Raws)
 
@@ -41,20 +42,38 @@ class Run(msgspec.Struct, frozen=True):
     @property
     def gateway(self) -> Mapping[str, Any] | None:
         """The options of the gateway that the run names, if it does."""
-        gateway = self.options.get("gateway")
-        return gateway if isinstance(gateway, dict) and isinstance(gateway.get("id"), str) else None
+        return named_gateway(self.options.get("gateway"))
+
+
+def named_gateway(option: Any) -> Mapping[str, Any] | None:
+    """The option `gateway`, if it names one."""
+    return option if isinstance(option, dict) and isinstance(option.get("id"), str) else None
 
 
 def read_url(text: str, header: str) -> SplitResult:
-    """The inner URL, which is a name for a route and is never fetched. Raises InvalidRequest naming the header."""
+    """The inner URL, which is a name for a route and is never fetched.
+
+    Raises InvalidRequest naming the header and what is wrong with it.
+    """
     try:
         url = urlsplit(text)
         host = url.hostname
     except ValueError:
-        host = None
-    if host != HOST or url.scheme != "https":
-        raise InvalidRequest(f"Invalid header '{header}': expected an address at https://{HOST}.", param=header)
+        raise _bad_address(header, "it is no address") from None
+    if url.scheme != "https":
+        raise _bad_address(header, f"its scheme is {_quoted(url.scheme)}" if url.scheme else "it has no scheme")
+    if host != HOST:
+        raise _bad_address(header, f"its host is {_quoted(host)}" if host else "it has no host")
     return url
+
+
+def _bad_address(header: str, reason: str) -> InvalidRequest:
+    message = f"Invalid header '{header}': expected an address at https://{HOST}, but {reason}."
+    return InvalidRequest(message, param=header)
+
+
+def _quoted(text: str) -> str:
+    return repr(text[:_SHOWN])
 
 
 def model_of(headers: Mapping[str, str]) -> str:
@@ -66,12 +85,13 @@ def model_of(headers: Mapping[str, str]) -> str:
     return f"@{rest}" if colon else name
 
 
-def read_run(query: QueryParams, content_type: str, body: bytes) -> Run:
+def read_run(query: QueryParams, headers: Mapping[str, str], body: bytes) -> Run:
     """A run's request. Raises InvalidRequest naming the field.
 
     Where an input is a stream, it is the body; the others and the options come in the query, options as text: what was
-    an object there says `[object Object]`, and nothing else.
+    an object there says `[object Object]`, and nothing else. A caller's `extraHeaders` may name the stream's file.
     """
+    content_type = headers.get("content-type", "")
     if "userInputs" not in query and is_json(content_type):
         run = decode(body, _RUN)
         options = run.options or {}
@@ -79,7 +99,8 @@ def read_run(query: QueryParams, content_type: str, body: bytes) -> Run:
     options = {name: value for name, value in query.items() if value != "[object Object]"}
     others = decode((query.get("userInputs") or "{}").encode(errors="replace"), _FIELDS)
     params = {name: loads(bytes(value)) for name, value in others.items()}
-    return Run(Payload(body, content_type, params), options, _as_query(others))
+    payload = Payload(body, content_type, params, headers.get("content-disposition", ""))
+    return Run(payload, options, _as_query(others))
 
 
 def is_json(content_type: str) -> bool:

@@ -15,7 +15,7 @@ from adapters.wire.native.blob import read_blob
 from adapters.wire.validation import decode
 from adapters.wire.workers_ai_errors import complaint
 from wrangler_compat.answers import JSON, Header, Inferred, Through
-from wrangler_compat.binding_inputs import Run, is_json
+from wrangler_compat.binding_inputs import Run, is_json, named_gateway
 from wrangler_compat.problems import BINDING
 from wrangler_compat.seams import Forwarded, Headers
 
@@ -42,11 +42,22 @@ _LARGEST = 4096  # characters of a header's value
 def headers_for_rest(run: Run, inner: Mapping[str, str]) -> list[Header]:
     """The inner request's headers as the API takes them: the body's own type, the gateway that the options name."""
     told = {name: value for name, value in inner.items() if name != "content-type" and not name.startswith("cf-consn-")}
-    gateway = run.gateway or {}
-    retries = gateway.get("retries")
-    for options, names in ((gateway, _GATEWAY), (retries if isinstance(retries, dict) else {}, _RETRIES)):
-        told |= {header: _text(options[name]) for name, header in names.items() if options.get(name) is not None}
+    told |= _of_gateway(run.gateway)
     told["content-type"] = run.payload.content_type
+    return _headers(told)
+
+
+def _of_gateway(gateway: Mapping[str, Any] | None) -> dict[str, str]:
+    """What the options of a gateway say, as headers."""
+    options = gateway or {}
+    retries = options.get("retries")
+    told: dict[str, str] = {}
+    for given, names in ((options, _GATEWAY), (retries if isinstance(retries, dict) else {}, _RETRIES)):
+        told |= {header: _text(given[name]) for name, header in names.items() if given.get(name) is not None}
+    return told
+
+
+def _headers(told: Mapping[str, str]) -> list[Header]:
     pairs = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in told.items()]
     return [(name, value) for name, value in pairs if _plain(value)]
 
@@ -130,22 +141,28 @@ class _File(msgspec.Struct):
     mimeType: str = "application/octet-stream"
 
 
+class _Options(msgspec.Struct):
+    conversionOptions: msgspec.Raw = msgspec.Raw(b"{}")
+    gateway: Any = None
+
+
 class _Files(msgspec.Struct):
     files: list[_File]
-    options: msgspec.Raw = msgspec.Raw(b"{}")
+    options: _Options | None = None
 
 
 _FILES = msgspec.json.Decoder(_Files)
 
 
-def as_form(body: bytes) -> tuple[str, bytes]:
-    """The binding's files for `toMarkdown` as the form that the API takes: its content type and itself.
+def as_form(body: bytes) -> tuple[list[Header], bytes]:
+    """The binding's files for `toMarkdown` as the form that the API takes, and its headers: its type, the gateway.
 
     Raises InvalidRequest naming the field.
     """
     wanted = decode(body, _FILES)
     boundary = secrets.token_hex(16)
-    parts = [_part(boundary, b'name="conversionOptions"', bytes(wanted.options))]
+    options = wanted.options or _Options()
+    parts = [_part(boundary, b'name="conversionOptions"', bytes(options.conversionOptions))]
     for index, file in enumerate(wanted.files):
         try:
             data = read_blob(file.data)
@@ -154,7 +171,9 @@ def as_form(body: bytes) -> tuple[str, bytes]:
             raise InvalidRequest(f"Invalid '{at}': {exc}.", param=at) from None
         name = b'name="files"; filename="%b"' % _quoted(file.name)
         parts.append(_part(boundary, name + b"\r\ncontent-type: " + _quoted(file.mimeType), data))
-    return f"multipart/form-data; boundary={boundary}", b"".join(parts) + f"--{boundary}--\r\n".encode()
+    told = _of_gateway(named_gateway(options.gateway))
+    told["content-type"] = f"multipart/form-data; boundary={boundary}"
+    return _headers(told), b"".join(parts) + f"--{boundary}--\r\n".encode()
 
 
 def _part(boundary: str, disposition: bytes, data: bytes) -> bytes:

@@ -10,11 +10,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapters.catalogue import Catalogue, Model
-from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.errors import InvalidRequest
 from adapters.wire.native.schemas import schema_of
 from wrangler_compat import catalogue_api
 from wrangler_compat.catalogue_api import Search
 from wrangler_compat.envelope import bare, enveloped, flag, page_of, whole_number
+from wrangler_compat.naming import known
 
 CatalogueOf = Callable[[], Catalogue]
 
@@ -60,22 +61,8 @@ def model_schema(catalogue: Catalogue, query: QueryParams) -> Response:
     name = query.get("model", "").strip()
     if not name:
         raise InvalidRequest("Missing required parameter: 'model'.", param="model")
-    model = _known(catalogue, name)
+    model = known(catalogue, name)
     return enveloped(schema_of(model.native_result, model.task, model.input_kinds))
-
-
-def _known(catalogue: Catalogue, name: str) -> Model:
-    try:
-        model = catalogue.resolve(name)
-    except RelayError as exc:
-        raise _no_such_model(exc.message) from None
-    if model.status == "unknown":
-        raise _no_such_model(catalogue.not_found(name).message)
-    return model
-
-
-def _no_such_model(message: str) -> RelayError:
-    return RelayError(Fault.MODEL_NOT_FOUND, message, param="model", upstream_code=5007)
 
 
 def search_tasks(catalogue: Catalogue, query: QueryParams) -> Response:

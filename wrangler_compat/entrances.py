@@ -24,12 +24,23 @@ _FORWARDED: Header = (b"mf-forwarded-response", b"true")
 
 
 class Entrance:
-    """What both share: reading the body, asking the binding, sending its answer."""
+    """What both share: reading the body, asking the binding, sending its answer.
+
+    `header` is the one that holds the inner address.
+    """
+
+    header: str
 
     def __init__(self, binding: Binding, serving: StreamServing, logs: Logs) -> None:
         self._binding = binding
         self._serving = serving
         self._logs = logs
+
+    def _url(self, headers: Mapping[str, str]) -> SplitResult:
+        """The inner address. Raises InvalidRequest."""
+        if self.header.lower() not in headers:
+            raise InvalidRequest(f"Missing header '{self.header}'.", param=self.header)
+        return read_url(headers[self.header.lower()], self.header)
 
     async def _serve(
         self,
@@ -44,6 +55,7 @@ class Entrance:
         inner = Inner(
             method=scope["method"],
             url=url,
+            named_in=self.header,
             headers=headers,
             body=body,
             origin=_origin(scope),
@@ -59,24 +71,23 @@ class Entrance:
 class Proxy(Entrance):
     """S2: `ANY /client/v4/accounts/{account}/ai/run/proxy`, the inner address in `X-Forwarded`."""
 
+    header = "X-Forwarded"
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
-        if "x-forwarded" not in headers:
-            raise InvalidRequest("Missing header 'X-Forwarded'.", param="X-Forwarded")
-        url = read_url(headers["x-forwarded"], "X-Forwarded")
-        await self._serve(url, headers, scope["path_params"]["account"], (scope, receive, send))
+        await self._serve(self._url(headers), headers, scope["path_params"]["account"], (scope, receive, send))
 
 
 class RemoteBinding(Entrance):
     """S3: `ANY /remote-bindings` (its key is gone from the path by now), everything inner in `MF-` headers."""
 
+    header = "MF-URL"
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _headers(scope)
         if "websocket" in headers.get("upgrade", "").lower() or "mf-connect-address" in headers:
             raise HTTPException(501, "Web sockets and raw connections are not emulated.")
-        if "mf-url" not in headers:
-            raise InvalidRequest("Missing header 'MF-URL'.", param="MF-URL")
-        url = read_url(headers["mf-url"], "MF-URL")
+        url = self._url(headers)
         inner = {name.removeprefix(_PREFIX): value for name, value in headers.items() if name.startswith(_PREFIX)}
         await self._serve(url, inner, "local", (scope, receive, send), (_FORWARDED,))
 

@@ -13,11 +13,12 @@ from starlette.datastructures import FormData, QueryParams, UploadFile
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from adapters.catalogue import Catalogue, Model
-from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.catalogue import Catalogue
+from adapters.errors import InvalidRequest
 from adapters.wire.validation import decode
 from wrangler_compat.envelope import enveloped, page_of, whole_number
 from wrangler_compat.finetunes import Finetune, Finetunes
+from wrangler_compat.lora import base_model
 from wrangler_compat.seams import Serving
 from wrangler_compat.uploads import uploaded
 
@@ -57,7 +58,7 @@ class FinetuneList:
     async def _create(self, scope: Scope, receive: Receive) -> Finetune:
         """Raises InvalidRequest, and RelayError for a model that is not known or takes no adapters."""
         wanted = decode(await self._serving.body(scope, receive, _MAX_BODY), _decoder)
-        model = _base(self._catalogue(), wanted.model)
+        model = base_model(self._catalogue(), wanted.model)
         create = partial(
             self._finetunes.create,
             model=model.id,
@@ -66,18 +67,6 @@ class FinetuneList:
             public=bool(wanted.public),
         )
         return await anyio.to_thread.run_sync(create)
-
-
-def _base(catalogue: Catalogue, name: str) -> Model:
-    try:
-        model = catalogue.resolve(name)
-    except RelayError as exc:
-        raise RelayError(Fault.MODEL_NOT_FOUND, exc.message, param="model", upstream_code=5007) from None
-    if model.lora is False or not model.is_chat:
-        raise RelayError(
-            Fault.INVALID_VALUE, f"The model {model.id} takes no LoRA adapters.", param="model", upstream_code=5005
-        )
-    return model
 
 
 class PublicFinetunes:

@@ -141,11 +141,9 @@ class _Models:
         base = _camel(model.native_result or model.task)
         given = self._shared(f"{base}Inputs", parts["input"])
         form = None if model.is_chat else form_of(model.native_result, model.task, model.input_kinds)
-        body = {JSON: given}
+        body = {FORM if form is not None and form.multipart else JSON: given}
         if form is not None and form.raw is not None:
             body[_ANYTHING] = {}
-        if "multipart" in model.input_kinds:
-            body[FORM] = ANY_OBJECT
         if form is not None and form.media_types:
             # An encoding that the caller asked for, or the simulator's own, is of the same kind.
             answer: dict[str, Schema] = {f"{media_type.partition('/')[0]}/*": {} for media_type in form.media_types}

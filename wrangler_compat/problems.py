@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from adapters.errors import Fault, RelayError
 from adapters.simulator.script import ScriptedError
 from adapters.wire.json_text import encode
+from adapters.wire.workers_ai_codes import CODES
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -26,15 +27,7 @@ _COME_BACK = 2.0  # seconds, where the upstream names none
 _SHOWN = 200  # characters of a path that an error repeats
 
 STATUS: Mapping[int, int] = {
-    **dict.fromkeys((1001, 3003, 3030, 3039, 5004, 5006, 5007, 5021, 5023, 5024, 8001, 8006), 400),
-    **dict.fromkeys((3023, 3041, 5016, 5018, 5035, 2021), 403),
-    3042: 404,
-    **dict.fromkeys((5005, 5019), 405),
-    **dict.fromkeys((3007, 3008, 3046), 408),
-    5028: 410,
-    3006: 413,
-    **dict.fromkeys((971, 3021, 3036, 3040, 4006), 429),
-    3043: 500,
+    code: told.status for code, told in CODES.items() if told.inference and told.status is not None
 }
 """Cloudflare's codes of inference, and the HTTP status that each comes with."""
 
@@ -63,10 +56,11 @@ CODE: Mapping[Fault, int] = {
 
 # What the router and the reading of bodies can say: code, text.
 _ROUTER: Mapping[int, tuple[int, str]] = {
-    400: (7000, "No route for that URI"),
-    404: (7003, "Could not route to {path}, perhaps your object identifier is invalid?"),
-    405: (7001, "{method} not supported for requested URI."),
-    413: (3006, "AiError: Request is too large"),
+    400: (7000, CODES[7000].words),
+    404: (7003, CODES[7003].words),
+    405: (7001, CODES[7001].words),
+    408: (3007, f"AiError: {CODES[3007].words}: the body stood still, or was too slow for its size"),
+    413: (3006, f"AiError: {CODES[3006].words}"),
     415: (5006, "AiError: Bad input: the body must not be compressed"),
     501: (7001, "Not implemented"),
 }
@@ -102,25 +96,32 @@ class Problems:
         *,
         headers: Headers = (),
         result: Mapping[str, Any] | None = MappingProxyType({}),
-        missing: tuple[int, int, str] = (400, 9106, "Authentication failed (status: 400). {message}"),
-        refused: tuple[int, int, str] = (401, 10000, "Authentication error"),
+        missing: tuple[int, int, str] = (400, 9106, f"{CODES[9106].words}. {{message}}"),
+        refused: tuple[int, int, str] = (401, 10000, CODES[10000].words),
     ) -> None:
         self._dump = dump
         self._headers = headers
         self._missing = missing
         self._refused = refused
         self._result = None if result is None else dict(result)
-        self.INTERNAL = Problem(500, 3043, "AiError: Internal server error", self._result, headers, dump)
+        self.INTERNAL = Problem(500, 3043, f"AiError: {CODES[3043].words}", self._result, headers, dump)
 
     def of_relay_error(self, exc: RelayError) -> Problem:
         if isinstance(exc, ScriptedError):
-            return self.of_upstream(*_as_scripted(exc))
+            return self._of_script(exc)
         code = _code(exc)
-        headers = self._headers + _advice(exc)
-        if exc.request_id is not None:
-            headers += ((b"cf-ai-req-id", exc.request_id.encode()),)
+        headers = self._headers + _advice(exc) + _inferred(exc)
         status = 508 if exc.fault is Fault.LOOP else STATUS[code]
         return Problem(status, code, _text(exc, code), self._result, headers, self._dump)
+
+    def _of_script(self, exc: ScriptedError) -> Problem:
+        """The script's words, else Cloudflare's own: byte for byte what an error says that nobody asked for."""
+        if exc.inference:
+            text, result = _framed(f"AiError: {exc.told}", exc), self._result
+        else:
+            text, result = exc.told.replace("{path}", _shown(exc.path)).replace("{method}", "POST"), None
+        headers = self._headers + _advice(exc) + (_inferred(exc) if exc.inference else ())
+        return Problem(exc.status, exc.error, exc.words or text, result, headers, self._dump)
 
     def of_upstream(self, status: int, code: int, message: str) -> Problem:
         """For an error that Cloudflare itself told, in other words."""
@@ -133,9 +134,8 @@ class Problems:
 
     def of_http_exception(self, exc: HTTPException, method: str, path: str) -> Problem:
         code, text = _ROUTER.get(exc.status_code, (7000, exc.detail))
-        shown = path.removeprefix("/client/v4")[:_SHOWN]
         usual = exc.detail == HTTPStatus(exc.status_code).phrase
-        message = text.format(method=method, path=shown) if usual else exc.detail
+        message = text.format(method=method, path=_shown(path)) if usual else exc.detail
         headers = tuple((k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (exc.headers or {}).items())
         result = self._result if code in STATUS else None
         return Problem(exc.status_code, code, message, result, self._headers + headers, self._dump)
@@ -147,30 +147,6 @@ def _code(exc: RelayError) -> int:
     return code if code is not None and code in STATUS else CODE[exc.fault]
 
 
-# What Cloudflare says outside inference; only a script makes an upstream of ours say it: status, text.
-_ELSEWHERE: Mapping[int, tuple[int, str]] = {
-    1000: (401, "Invalid API Token"),
-    1031: (403, "Authentication error"),
-    2001: (400, "Please configure AI Gateway in the Cloudflare dashboard"),
-    2009: (401, "Unauthorized"),
-    2040: (400, "No such key is stored"),
-    7000: (400, "No route for that URI"),
-    7001: (405, "POST not supported for requested URI."),
-    7003: (404, "Could not route to this path, perhaps your object identifier is invalid?"),
-    9106: (400, "Authentication failed (status: 400)"),
-    9107: (403, "Authentication error"),
-    9109: (403, "Unauthorized to access requested resource"),
-    10000: (401, "Authentication error"),
-}
-
-
-def _as_scripted(exc: ScriptedError) -> tuple[int, int, str]:
-    """Status, code and text of an error that a script asks for: its own, else those that the code comes with."""
-    code = exc.upstream_code or CODE[exc.fault]
-    status, text = _ELSEWHERE.get(code) or (STATUS.get(code, 500), _text(exc, code))
-    return exc.status or status, code, exc.words or text
-
-
 def _text(exc: RelayError, code: int) -> str:
     """Cloudflare's frame around the message: what kind of error, and the hash of the request's id."""
     message = exc.message
@@ -178,9 +154,18 @@ def _text(exc: RelayError, code: int) -> str:
         message = f"Bad input: {message}"
     if code == 5006 and exc.param and exc.param not in message:
         message = f"{message} (at '{exc.param}')"
+    return _framed(message, exc)
+
+
+def _framed(message: str, exc: RelayError) -> str:
     if not message.startswith("AiError"):
         message = f"AiError: {message}"
     return message if exc.request_id is None else f"{message} ({_short(exc.request_id)})"
+
+
+def _shown(path: str) -> str:
+    """A path as an error repeats it."""
+    return path.removeprefix("/client/v4")[:_SHOWN]
 
 
 def _short(request_id: str) -> str:
@@ -194,6 +179,11 @@ def _advice(exc: RelayError) -> Headers:
     if exc.fault is Fault.RATE_LIMITED:
         return ((b"retry-after", str(math.ceil(exc.retry_after or _COME_BACK)).encode()),)
     return ()
+
+
+def _inferred(exc: RelayError) -> Headers:
+    """The id by which the binding knows a request that came as far as inference."""
+    return () if exc.request_id is None else ((b"cf-ai-req-id", exc.request_id.encode()),)
 
 
 def _dump_envelope(problem: Problem) -> bytes:

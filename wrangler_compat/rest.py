@@ -14,11 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from adapters.base import Call
-from adapters.errors import Fault, InvalidRequest, RelayError
+from adapters.errors import InvalidRequest
 from adapters.wire.native.payload import Payload
 from adapters.wire.validation import decode
 from wrangler_compat.answers import Delivery, Inferred, StreamServing
 from wrangler_compat.gateway_logs import Logs, Note, deliver, read_metadata
+from wrangler_compat.naming import is_third_party, not_for_task
 from wrangler_compat.run import Ask, Runner
 from wrangler_compat.universal import patience, within
 
@@ -104,16 +105,21 @@ def run_of_path(runner: Runner) -> Infer:
         model: str = scope["path_params"]["model"]
         if not model.strip("/"):
             raise HTTPException(404)
-        return model, runner.run(_ask(scope, model, body, _content_type(scope)), _call(scope))
+        return model, runner.run(_ask(scope, model, body, _header(scope, b"content-type")), _call(scope))
 
     return infer
 
 
 def run_of_body(runner: Runner) -> Infer:
-    """`POST .../run`, whose body holds `model` and `input`."""
+    """`POST .../run`, whose body holds `model` and `input`: the one path for other providers' models, too.
+
+    Of those there are none here, and to a model that it does not know Cloudflare's router finds no way (404).
+    """
 
     def infer(scope: Scope, body: bytes) -> tuple[str, Inferred]:
         named = decode(body, _NAMED)
+        if is_third_party(named.model) and not runner.knows(named.model):
+            raise HTTPException(404)
         return named.model, runner.run(_ask(scope, named.model, bytes(named.input), "application/json"), _call(scope))
 
     return infer
@@ -134,7 +140,7 @@ def no_messages(scope: Scope, body: bytes) -> tuple[str, Inferred]:
     model = decode(body, _MODELLED).model
     if not isinstance(model, str) or not model:
         raise InvalidRequest("You must provide a model parameter.", param="model", code="missing_required_parameter")
-    raise RelayError(Fault.MODEL_NOT_FOUND, f"No such model {model[:100]} or task")
+    raise not_for_task(model)
 
 
 class NotSupported:
@@ -157,7 +163,7 @@ def _ask(scope: Scope, model: str, body: bytes, content_type: str) -> Ask:
     query = QueryParams(scope["query_string"])
     return Ask(
         model=model,
-        payload=Payload(body, content_type, dict(query)),
+        payload=Payload(body, content_type, dict(query), _header(scope, b"content-disposition")),
         query=scope["query_string"],
         headers=scope["headers"],
         queue=query.get("queueRequest", "").lower() in _YES,
@@ -170,5 +176,5 @@ def _call(scope: Scope) -> Call:
     return call
 
 
-def _content_type(scope: Scope) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"content-type"), "")
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")

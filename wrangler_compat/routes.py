@@ -90,8 +90,7 @@ def _others(lists: Lists) -> Others:
         return Others(models=models, supported=Supported(lists.converter), transform=_converted_by(lists.converter))
 
     def transform_there(body: bytes, call: Call) -> Through:
-        content_type, form = as_form(body)
-        headers = ((b"content-type", content_type.encode()),)
+        headers, form = as_form(body)
         return Through(onward("POST", "tomarkdown", b"", headers, form, call))
 
     return Others(

@@ -6,8 +6,8 @@ import base64
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -15,10 +15,12 @@ import msgspec
 
 from adapters.base import Call, EventStream
 from adapters.canonical import (
+    Change,
     ChatRequest,
     ChatResult,
     EmbeddingRequest,
     EmbeddingResult,
+    Finish,
     Media,
     NativeResult,
     Usage,
@@ -41,18 +43,23 @@ from adapters.wire.native.chat_inputs import (
 from adapters.wire.native.chat_stream import ChatChunkStreamEncoder, ResponseStreamEncoder
 from adapters.wire.native.forms import Form, form_of
 from adapters.wire.native.multipart import fields_of, parse_multipart
-from adapters.wire.native.payload import Payload, parse_inputs
+from adapters.wire.native.payload import Payload, read_inputs
+from adapters.wire.native.tools import offer_in, refuse_any, refuse_descriptions
 from adapters.wire.openai_answer import Stamp
 from adapters.wire.openai_chat import ChatStreamEncoder, dump_chat_result, parse_chat_request
 from adapters.wire.openai_embeddings import dump_embedding_result, parse_embedding_request
 from adapters.wire.openai_responses import ID_PREFIX, dump_responses_result, parse_responses_request
+from adapters.wire.workers_ai_codes import words_of
 from wrangler_compat.answers import Binary, Inferred, Json, Stream, Through, Whole, known
 from wrangler_compat.batch import Batches
+from wrangler_compat.lora import Adapters
+from wrangler_compat.naming import no_such_model, not_for_task, resolved
 from wrangler_compat.seams import Forward, Headers
 
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FOR_RESPONSES = "openai_chat_or_responses"
 _DESCRIBER = "@cf/llava-hf/llava-1.5-7b-hf"
-_SHOWN = 100  # characters of a caller's model name that an error repeats
+_SCHEMA_IN_STREAM = 5023
 
 
 class Backend(Protocol):
@@ -92,7 +99,8 @@ class Runner:
     """Runs models. One instance serves all entrances.
 
     `check` raises RelayError for a model that shall not be run, before anybody looks at its input: Cloudflare tells
-    of a retired model even if the input is wrong too.
+    of a retired model even if the input is wrong too. `adapters` are the LoRA adapters that chats can name; without
+    them nobody asks, and neither does anybody where Cloudflare has the model: it has its own.
     """
 
     def __init__(
@@ -101,11 +109,13 @@ class Runner:
         backend: Backend,
         forward_of: ForwardOf,
         check: Callable[[Model], object] = lambda model: None,
+        adapters: Adapters | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._backend = backend
         self._forward_of = forward_of
         self._check = check
+        self._adapters = adapters
         self.batches = Batches(self.infer)
 
     def run(self, ask: Ask, call: Call) -> Inferred:
@@ -117,20 +127,22 @@ class Runner:
             path = f"run/{quote(model.id, safe='@/')}"
             return Through(forward("POST", path, ask.query, ask.headers, ask.payload.body, call))
         if model.status == "unknown":
-            raise self._no_such_model(ask.model)
+            raise no_such_model(self._catalogue(), ask.model)
         self._check(model)
         batch = self._batch(model, ask)
         return known(batch) if batch is not None else self.infer(model, ask.payload, call)
 
     def model(self, name: str) -> Model:
         """The model of a name as callers write it. Raises RelayError if it fits none, or several."""
-        name = name.strip().removeprefix("run/")
+        return resolved(self._catalogue(), name)
+
+    def knows(self, name: str) -> bool:
+        """Whether there is a model of this name, or several."""
         try:
-            return self._catalogue().resolve(name)
+            self.model(name)
         except RelayError as exc:
-            if exc.fault is not Fault.MODEL_NOT_FOUND:
-                raise
-        raise self._no_such_model(name)
+            return exc.fault is not Fault.MODEL_NOT_FOUND
+        return True
 
     def infer(self, model: Model, payload: Payload, call: Call) -> Inferred:
         """One input to one answer, of a backend that is not Cloudflare. Raises InvalidRequest naming the field."""
@@ -140,7 +152,7 @@ class Runner:
             return self._chat(model, payload, call)
         form = form_of(model.native_result, model.task, model.input_kinds)
         if form is None:
-            raise self._no_such_model(model.id)
+            raise not_for_task(model.id)
         return self._task(model, form, payload, call)
 
     async def describe(self, image: bytes, media_type: str, language: str) -> str:
@@ -150,11 +162,16 @@ class Runner:
         description: str = result.value.description
         return description
 
-    def _no_such_model(self, name: str) -> RelayError:
-        shown = name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."
-        nearest = self._catalogue().suggestions(name)
-        hint = f". Did you mean {' or '.join(nearest)}?" if nearest else ""
-        return RelayError(Fault.MODEL_NOT_FOUND, f"No such model {shown} or task{hint}")
+    def _not_for_responses(self, name: str) -> RelayError:
+        served = " and ".join(m.id for m in self._catalogue() if m.native_result == _FOR_RESPONSES and not m.is_retired)
+        return not_for_task(name, f": ai/v1/responses serves {served} alone")
+
+    def _offered(self, name: str) -> Model:
+        """The model; one that only Cloudflare can know counts where Cloudflare answers. Raises RelayError."""
+        model = self.model(name)
+        if model.status == "unknown" and self._forward_of(model) is None:
+            raise no_such_model(self._catalogue(), name)
+        return model
 
     def _batch(self, model: Model, ask: Ask) -> Json | None:
         """The answer to a batch's submission or to a question for one; `None` for what is neither.
@@ -171,29 +188,37 @@ class Runner:
             return self.batches.submit(model, ask.payload.body, ask.owner)
         id = loads(fields["request_id"]) if "request_id" in fields else None
         if isinstance(id, str) and (ask.queue or set(fields) <= {"request_id", "options"}):
-            return self.batches.poll(id, ask.owner)
+            return self.batches.poll(id, ask.owner, model)
         return None
 
     # ------------------------------------------------------------ OpenAI's forms
 
     def openai_chat(self, body: bytes, call: Call) -> Inferred:
         """`/v1/chat/completions`. Raises InvalidRequest naming the field."""
+        offer = offer_in(body)
+        refuse_descriptions(offer)
         request = parse_chat_request(body)
-        model = self._catalogue().resolve(request.model)
+        model = self._offered(request.model)
         stamp = _stamp(request.model, "chatcmpl-")
+        emulated = self._forward_of(model) is None
+        if emulated and model.vllm:
+            refuse_any(offer)
+        lora = request.lora if emulated else None
         if request.stream:
-            return Stream(ChatStreamEncoder(request, stamp), self._backend.stream_chat(request, call))
+            events = _priced_events(self._backend.stream_chat(request, call), model, call)
+            stream = Stream(ChatStreamEncoder(request, stamp), events)
+            return self._guarded(stream, model, lora)
 
         async def work() -> Json:
             result = _priced(await self._backend.chat(request, call), model, call)
             return _json(dump_chat_result(result, request, stamp), model, result.usage)
 
-        return Whole(work)
+        return self._guarded(Whole(work), model, lora)
 
     def openai_embeddings(self, body: bytes, call: Call) -> Whole:
         """`/v1/embeddings`. Raises InvalidRequest naming the field."""
         wish = parse_embedding_request(body)
-        model = self._catalogue().resolve(wish.request.model)
+        model = self._offered(wish.request.model)
 
         async def work() -> Json:
             result = await self._backend.embed(wish.request, call)
@@ -205,21 +230,32 @@ class Runner:
         """`/v1/responses`, which Cloudflare has for GPT-OSS alone and never streams. Raises RelayError."""
         name = parse_responses_request(body).model
         model = self.model(name)
-        if model.native_result != "openai_chat_or_responses":
-            raise self._no_such_model(name)
+        if model.native_result != _FOR_RESPONSES:
+            raise self._not_for_responses(name)
         return Whole(lambda: self._responses(model, body, call))
 
     # ------------------------------------------------------------ chat
 
     def _chat(self, model: Model, payload: Payload, call: Call) -> Inferred:
-        asked = parse_chat_inputs(_chat_fields(payload), model=model.id, native_result=model.native_result)
+        asked = parse_chat_inputs(
+            _chat_fields(payload), model=model.id, native_result=model.native_result, vllm=bool(model.vllm)
+        )
         if isinstance(asked, NativeResponsesRequest):
             return Whole(lambda: self._responses(model, asked.body, call))
+        lora = asked.request.lora
         if not asked.request.stream:
-            return Whole(lambda: self._whole_chat(model, asked, call))
-        encoder = ResponseStreamEncoder if response_shaped(model.native_result) else ChatChunkStreamEncoder
+            return self._guarded(Whole(lambda: self._whole_chat(model, asked, call)), model, lora)
         padding = secrets.randbelow(64)
-        return Stream(encoder(_stamp(model.id), padding=padding), self._backend.stream_chat(asked.request, call))
+        if response_shaped(model.native_result):
+            _refuse_schema(asked.request, model)
+            encoder = ResponseStreamEncoder(_stamp(model.id), padding=padding)
+            return self._guarded(Stream(encoder, self._backend.stream_chat(asked.request, call)), model, lora)
+        events = _priced_events(self._backend.stream_chat(asked.request, call), model, call)
+        return self._guarded(Stream(ChatChunkStreamEncoder(_stamp(model.id), padding=padding), events), model, lora)
+
+    def _guarded(self, answer: Whole | Stream, model: Model, lora: str | None) -> Whole | Stream:
+        """The answer, if the model can use the adapter that the request names. Raises RelayError."""
+        return answer if self._adapters is None else self._adapters.guarded(answer, model, lora)
 
     async def _whole_chat(self, model: Model, asked: NativeChatRequest, call: Call) -> Json:
         result = _priced(await self._backend.chat(asked.request, call), model, call)
@@ -234,7 +270,17 @@ class Runner:
     # ------------------------------------------------------------ everything else
 
     def _task(self, model: Model, form: Form, payload: Payload, call: Call) -> Inferred:
-        inputs = parse_inputs(form, payload)
+        reading = read_inputs(form, payload)
+        answer = self._answer(model, reading.inputs, call)
+        ignored = tuple(Change(name, "ignored") for name in reading.unknown)
+
+        async def work() -> Json | Binary:
+            call.replaced = ignored  # here, for a list of entries is read before any of them is tried
+            return await answer.work()
+
+        return Whole(work)
+
+    def _answer(self, model: Model, inputs: types.Inputs, call: Call) -> Whole:
         match inputs:
             case types.EmbeddingInputs(text=text):
                 return Whole(lambda: self._embed(model, text, call, pooling=inputs.pooling))
@@ -243,9 +289,10 @@ class Runner:
                 asking = inputs.queries is not None
                 return Whole(lambda: self._embed(model, texts, call, instruction=inputs.instruction, query=asking))
             case types.EmbeddingOrScoreInputs(query=None, text=str() | list() as text):
-                return Whole(lambda: self._embed(model, text, call))
+                return Whole(lambda: self._embed(model, text, call, truncate=bool(inputs.truncate_inputs)))
             case types.EmbeddingOrScoreInputs(query=None, contexts=list() as contexts):
-                return Whole(lambda: self._embed_contexts(model, contexts, call))
+                cut = bool(inputs.truncate_inputs)
+                return Whole(lambda: self._embed_contexts(model, contexts, call, truncate=cut))
             case types.MoondreamInputs(stream=True, task="query" | "caption"):
                 return Whole(lambda: self._framed(model, inputs, call))
         return Whole(lambda: self._run_task(model, inputs, call))
@@ -255,9 +302,10 @@ class Runner:
         shown = results.Embeddings(shape=_shape(result), data=result.vectors, pooling=result.pooling)
         return _json(encode(shown), model, result.usage)
 
-    async def _embed_contexts(self, model: Model, contexts: list[types.Context], call: Call) -> Json:
+    async def _embed_contexts(self, model: Model, contexts: list[types.Context], call: Call, *, truncate: bool) -> Json:
         """bge-m3's other form: its embeddings of contexts are called `response`."""
-        result = await self._backend.embed(_embedding(model, [context.text for context in contexts]), call)
+        asked = _embedding(model, [context.text for context in contexts], truncate=truncate)
+        result = await self._backend.embed(asked, call)
         shown = results.ContextEmbeddings(response=result.vectors, shape=_shape(result), pooling=result.pooling)
         return _json(encode(shown), model, result.usage)
 
@@ -298,8 +346,35 @@ def _shape(result: EmbeddingResult) -> list[int]:
 def _priced(result: ChatResult, model: Model, call: Call) -> ChatResult:
     """The same answer, its usage with neurons: none where it was no account that answered, or one made believe."""
     usage = result.usage or Usage(estimated=True)
+    return msgspec.structs.replace(result, usage=_with_neurons(usage, model, call))
+
+
+def _with_neurons(usage: Usage, model: Model, call: Call) -> Usage:
     neurons = round(neurons_of(model, usage), 4) if call.upstream in _ACCOUNTS else 0.0
-    return msgspec.structs.replace(result, usage=msgspec.structs.replace(usage, neurons=neurons))
+    return msgspec.structs.replace(usage, neurons=neurons)
+
+
+@asynccontextmanager
+async def _priced_events(
+    stream: AbstractAsyncContextManager[EventStream], model: Model, call: Call
+) -> AsyncIterator[EventStream]:
+    """The same stream, the usage at its end with neurons as in `_priced`."""
+
+    async def batches(source: EventStream) -> EventStream:
+        async for batch in source:
+            if isinstance(end := batch[-1], Finish) and end.usage is not None:
+                batch = [*batch[:-1], msgspec.structs.replace(end, usage=_with_neurons(end.usage, model, call))]
+            yield batch
+
+    async with stream as source:
+        yield batches(source)
+
+
+def _refuse_schema(request: ChatRequest, model: Model) -> None:
+    """As Cloudflare does where an older model's stream shall follow a schema. Raises RelayError."""
+    if request.response_format is not None and request.response_format.schema is not None:
+        words = words_of(_SCHEMA_IN_STREAM, model=model.id)
+        raise RelayError(Fault.RESPONSE_FORMAT, words, param="response_format", upstream_code=_SCHEMA_IN_STREAM)
 
 
 def _json(body: bytes, model: Model, usage: Usage | None) -> Json:

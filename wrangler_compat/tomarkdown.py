@@ -19,7 +19,7 @@ from adapters.wire.validation import decode
 from wrangler_compat.envelope import enveloped
 from wrangler_compat.markdown.conversion import Converter, Document, Row
 from wrangler_compat.markdown.kinds import supported
-from wrangler_compat.markdown.options import Options, read_options
+from wrangler_compat.markdown.options import FIELD, Options, options_from, read_options
 from wrangler_compat.seams import Serving
 from wrangler_compat.uploads import uploaded
 
@@ -55,9 +55,9 @@ def _documents(form: FormData) -> Iterable[Document]:
 
 
 def _options(form: FormData) -> Options:
-    text = form.get("conversionOptions", "")
+    text = form.get(FIELD, "")
     if isinstance(text, UploadFile):
-        raise InvalidRequest("Invalid type for 'conversionOptions': expected a text.", param="conversionOptions")
+        raise InvalidRequest(f"Invalid type for '{FIELD}': expected a text.", param=FIELD)
     return read_options(text)
 
 
@@ -72,11 +72,17 @@ class BindingFile(msgspec.Struct):
     mimeType: str = _ANYTHING
 
 
+class BindingOptions(msgspec.Struct):
+    """What `toMarkdown` was called with beside the files; a gateway and more headers are somebody else's."""
+
+    conversionOptions: Any = None
+
+
 class BindingFiles(msgspec.Struct):
     """The body of the binding's `/to-everything/markdown/transformer`."""
 
     files: Annotated[list[BindingFile], msgspec.Meta(max_length=MAX_FILES)]
-    options: Options = msgspec.field(default_factory=Options)
+    options: BindingOptions | None = None
 
 
 def _blob(kind: type, value: Any) -> Blob:
@@ -90,8 +96,10 @@ _decoder = msgspec.json.Decoder(BindingFiles, dec_hook=_blob)
 async def transform(body: bytes, converter: Converter) -> list[Row]:
     """What `env.AI.toMarkdown` sends, to the rows of its result. Raises InvalidRequest."""
     wanted = decode(body, _decoder)
+    asked = wanted.options.conversionOptions if wanted.options else None
+    options = Options() if asked is None else options_from(asked, f"options.{FIELD}")
     documents = [Document(file.name, file.mimeType, io.BytesIO(file.data)) for file in wanted.files]
-    return await converter.convert(documents, wanted.options)
+    return await converter.convert(documents, options)
 
 
 class Supported:

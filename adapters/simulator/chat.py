@@ -13,10 +13,13 @@ from adapters.base import Call, EventStream
 from adapters.canonical import Change, ChatRequest, ChatResult
 from adapters.catalogue import CHAT_TASK, Catalogue, Model
 from adapters.errors import InvalidRequest
+from adapters.simulator import safety
 from adapters.simulator.draft import Draft, draft
+from adapters.simulator.limits import require_room
 from adapters.simulator.offer import current, known
 from adapters.simulator.pieces import Pacing, plan_of
 from adapters.simulator.plan import Plan, play, play_whole
+from adapters.simulator.tokens import count_prompt
 
 SIMULATOR_MODEL = Model(
     id="relay/simulator",
@@ -89,10 +92,12 @@ class Simulator:
 
 def plan_answer(request: ChatRequest, model: Model, pacing: Pacing, answer: Draft | None = None) -> Plan:
     """What the simulator answers, or `answer` in its manner. Raises RelayError if the request cannot be met."""
+    prompt_tokens = count_prompt(request)
+    require_room(request, model, prompt_tokens)
     digest = _digest(request, model)
     answer = answer or draft(request, model, Random(digest))
     # A source of its own: the answer must not depend on whether somebody looks at its probabilities.
-    return plan_of(answer, request, pacing, Random(f"{digest}:pieces"))
+    return plan_of(answer, request, prompt_tokens, pacing, Random(f"{digest}:pieces"))
 
 
 def _digest(request: ChatRequest, model: Model) -> str:
@@ -104,14 +109,20 @@ def _digest(request: ChatRequest, model: Model) -> str:
         request.tool_choice,
         request.response_format,
         request.seed,
+        *((request.lora,) if request.lora else ()),
     )
     return hashlib.sha256(msgspec.json.encode(shaping)).hexdigest()
+
+
+def _has_schema(request: ChatRequest) -> bool:
+    return request.response_format is not None and request.response_format.schema is not None
 
 
 def _changes(request: ChatRequest, model: Model) -> list[Change]:
     unmet = {
         "logit_bias": bool(request.logit_bias),
-        "lora": request.lora is not None,
+        "tools": bool(request.tools) and safety.judges(model),
+        "response_format.json_schema": _has_schema(request) and safety.judges(model),
         "chat_template_kwargs": bool(request.chat_template_kwargs),
         "reasoning_effort": request.reasoning_effort not in (None, "none") and not model.reasoning,
     }

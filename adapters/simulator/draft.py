@@ -12,7 +12,7 @@ import msgspec
 from adapters.canonical import ChatRequest, NamedTool, Tool, ToolCall
 from adapters.catalogue import Model
 from adapters.errors import Fault, InvalidRequest, RelayError
-from adapters.simulator import schema, text
+from adapters.simulator import safety, schema, text
 
 _MAX_CALLS = 4
 
@@ -27,6 +27,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 def draft(request: ChatRequest, model: Model, rng: Random) -> Draft:
     """The answer to a request. Raises RelayError if a tool or a schema cannot be met."""
+    if safety.judges(model):
+        return Draft(text=_verdict(request))
     reasons = model.reasoning and request.reasoning_effort not in (None, "none")
     reasoning = text.thoughts(request) if reasons else ""
     tools = tools_to_call(request)
@@ -39,6 +41,13 @@ def draft(request: ChatRequest, model: Model, rng: Random) -> Draft:
     # The simulator's own id stands for no model.
     played = model.id if model.id.startswith("@") else None
     return Draft(reasoning=reasoning, text=text.answer(request, played, rng))
+
+
+def _verdict(request: ChatRequest) -> str:
+    """In JSON mode the object that Cloudflare makes of it, whatever schema was sent: such a model has no other."""
+    categories = safety.verdict(request)
+    wants_text = request.response_format is None
+    return safety.as_text(categories) if wants_text else _json(safety.as_json(categories))
 
 
 def tools_to_call(request: ChatRequest) -> list[Tool]:

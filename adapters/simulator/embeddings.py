@@ -11,6 +11,7 @@ from adapters.canonical import Change, EmbeddingRequest, NativeResult
 from adapters.catalogue import Model
 from adapters.errors import InvalidRequest
 from adapters.simulator.features import features, norm
+from adapters.simulator.limits import fitted
 from adapters.simulator.ranking import ranked
 from adapters.simulator.tokens import usage_of
 from adapters.wire.native.inputs import EmbeddingInputs, EmbeddingOrScoreInputs, QueryEmbeddingInputs
@@ -111,12 +112,14 @@ def query_embeddings(model: Model, inputs: QueryEmbeddingInputs) -> NativeResult
 
 def embeddings_or_scores(model: Model, inputs: EmbeddingOrScoreInputs) -> NativeResult:
     """bge-m3: a query with contexts gets scores, contexts alone get vectors under another name than texts do."""
+    truncate = bool(inputs.truncate_inputs)
     if inputs.contexts is None:
         if inputs.text is None:
             missing = "text" if inputs.query is None else "contexts"
             raise InvalidRequest("Either text, or contexts with or without a query, is required.", param=missing)
-        return _embedded(model, _listed(inputs.text))
-    texts = [context.text for context in inputs.contexts]
+        return _embedded(model, fitted(_listed(inputs.text), model, truncate=truncate, param="text"))
+    given = [context.text for context in inputs.contexts]
+    texts = fitted(given, model, truncate=truncate, param="contexts")
     if inputs.query is not None:
         return NativeResult(ranked(inputs.query, texts), usage_of(inputs.query, *texts))
     plain = _embedded(model, texts)

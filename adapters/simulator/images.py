@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 
 import msgspec
 
-from adapters.canonical import Media, NativeResult
+from adapters.canonical import Change, Media, NativeResult
 from adapters.catalogue import Model
 from adapters.simulator.fingerprint import chance
 from adapters.simulator.image_size import read_header
@@ -22,8 +23,20 @@ _LARGEST = 2048
 """Pixels."""
 
 
+_STEPS: Mapping[str, int] = {"flux-2-klein-4b": 4, "flux-2-klein-9b": 4}
+"""Of models that always take as many, whatever is asked for; by their short names."""
+
+
+def changes_to_drawing(model: Model, inputs: ImagePromptInputs) -> list[Change]:
+    fixed = _STEPS.get(model.short_name)
+    asked = {"steps": inputs.steps, "num_steps": inputs.num_steps}
+    return [Change(name, "clamped") for name, steps in asked.items() if fixed and steps not in (None, fixed)]
+
+
 def draw(model: Model, inputs: ImagePromptInputs) -> NativeResult:
     """The models that answer with base64: a PNG of the size asked for."""
+    if model.short_name in _STEPS:
+        inputs = msgspec.structs.replace(inputs, steps=None, num_steps=None)
     drawn = _painted(model, inputs, inputs.width or _SIDE, inputs.height or _SIDE)
     return NativeResult(Base64Image(base64.b64encode(png(drawn)).decode()))
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from adapters.catalogue import Catalogue, Model
 from adapters.errors import Fault, RelayError
+from adapters.wire.workers_ai_codes import words_of
+
+_DEPRECATED = 5028
 
 
 def known(name: str, catalogue: Catalogue) -> Model:
@@ -23,11 +26,10 @@ def current(model: Model, catalogue: Catalogue) -> Model:
 
 def _deprecated(model: Model, successor: str | None) -> RelayError:
     """Cloudflare's words and number, seen in September 2026: HTTP 410, code 5028."""
-    when = f" was deprecated on {model.retired_on}." if model.retired_on else " was deprecated."
     instead = f" Use {successor} instead." if successor else ""
     return RelayError(
         Fault.MODEL_NOT_FOUND,
-        f"Model has been deprecated: {model.id}{when}{instead}",
+        words_of(_DEPRECATED, model=model.id, retired_on=model.retired_on) + instead,
         param="model",
-        upstream_code=5028,
+        upstream_code=_DEPRECATED,
     )

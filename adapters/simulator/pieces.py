@@ -18,7 +18,7 @@ from adapters.canonical import (
 from adapters.simulator.draft import Draft
 from adapters.simulator.logprobs import logprobs
 from adapters.simulator.plan import Piece, Plan
-from adapters.simulator.tokens import count_prompt, split
+from adapters.simulator.tokens import split
 
 _PIECE_TOKENS = 4
 """Tokens that come at once where no space parts them, as in JSON."""
@@ -55,7 +55,7 @@ class _Allowance:
         return fits and len(self.take(tokens)) == len(tokens)
 
 
-def plan_of(answer: Draft, request: ChatRequest, pacing: Pacing, rng: Random) -> Plan:
+def plan_of(answer: Draft, request: ChatRequest, prompt_tokens: int, pacing: Pacing, rng: Random) -> Plan:
     """The plan that plays an answer, with a usage that adds up and the reason why it ends."""
     allowance = _Allowance(request.max_tokens)
     deltas = [Delta(reasoning="".join(group)) for group in _groups(allowance.take(split(answer.reasoning)))]
@@ -64,9 +64,7 @@ def plan_of(answer: Draft, request: ChatRequest, pacing: Pacing, rng: Random) ->
         deltas.append(Delta(text="".join(group), logprobs=_logprobs(group, request, rng)))
     for index, call in enumerate(answer.calls):
         deltas += _call_deltas(index, call, allowance)
-    usage = Usage(
-        prompt_tokens=count_prompt(request), completion_tokens=allowance.spent, reasoning_tokens=reasoning_tokens
-    )
+    usage = Usage(prompt_tokens=prompt_tokens, completion_tokens=allowance.spent, reasoning_tokens=reasoning_tokens)
     reason: FinishReason = "length" if allowance.ran_out else "tool_calls" if answer.calls else "stop"
     return Plan(tuple(_timed(deltas, pacing, rng)), Finish(reason, usage))
 

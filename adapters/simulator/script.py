@@ -13,15 +13,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 
 from adapters.canonical import FinishReason, Usage
-from adapters.errors import BY_UPSTREAM_CODE, InvalidRequest, RelayError
+from adapters.catalogue import Model
+from adapters.errors import InvalidRequest, RelayError
 from adapters.wire.json_text import NotJson, loads
+from adapters.wire.workers_ai_codes import CODES, words_of
 from adapters.wire.workers_ai_errors import read_error
 
 HEADER = "x-relay-script"
 EXHAUSTED = 3036
 """Cloudflare's code for a day's allocation that is used up."""
 
-_INTERNAL = 3043  # no fault of its own: it is what its status says
 _BY_CODE_ALONE = 500  # a status that adds nothing to what a code says
 _MANY = 1_000_000
 
@@ -73,8 +74,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for key in ("status", "message"):
             if key in given and "error" not in given:
                 raise ValueError(f"'{key}' has no meaning without 'error'")
-        if self.error is not None and self.status is None and not _is_known(self.error):
-            raise ValueError(f"'error' is {self.error}, no code of Cloudflare's that is known; give its 'status' too")
+        if self.error is not None and self.status is None and self.error not in CODES:
+            raise ValueError(f"'error' is {self.error}, no code of Cloudflare's that is known; {_KNOWN_CODES}")
 
     @property
     def chat_key(self) -> str | None:
@@ -111,24 +112,28 @@ _EXCLUDES: Mapping[str, tuple[str, ...]] = {
 AS_USUAL = Script()
 
 
-def _is_known(code: int) -> bool:
-    return code in BY_UPSTREAM_CODE or code == _INTERNAL
+_KNOWN_CODES = f"give its 'status' too, or one of {', '.join(map(str, CODES))}"
 
 
 class ScriptedError(RelayError):
     """An error of Cloudflare's that a script asks for: it means what its code means.
 
-    `status` and `words` are what Cloudflare itself sends with it, where the script says so.
+    `status` is what comes with it: the script's, else the code's own. `words` are the script's, if it has any; `told`
+    are those of the code `error`, where `{path}` and `{method}` may stand for the request's. `inference` is `False` for
+    what Cloudflare says before any model is asked.
     """
 
-    def __init__(self, script: Script, context_window: int | None) -> None:
-        self.status = script.status
+    def __init__(self, script: Script, error: int, model: Model) -> None:
+        known = CODES.get(error)
+        told = words_of(error, model=model.id, limit=model.context_window, retired_on=model.retired_on) if known else ""
+        self.error = error
+        self.status = script.status or (known and known.status) or _BY_CODE_ALONE
         self.words = script.message
-        envelope = {"errors": [{"code": script.error, "message": script.message or ""}]}
-        meaning = read_error(script.status or _BY_CODE_ALONE, envelope, context_window=context_window)
-        super().__init__(
-            meaning.fault, meaning.message, param=meaning.param, code=meaning.code, upstream_code=script.error
-        )
+        self.inference = known is None or known.inference
+        envelope = {"errors": [{"code": error, "message": script.message or told}]}
+        meaning = read_error(self.status, envelope, context_window=model.context_window)
+        self.told = told or meaning.message
+        super().__init__(meaning.fault, meaning.message, param=meaning.param, code=meaning.code, upstream_code=error)
 
 
 class Scene:

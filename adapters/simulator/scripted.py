@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -34,6 +35,7 @@ from adapters.simulator.plan import Piece, Plan, joined
 from adapters.simulator.script import Scene, Script, ScriptedError, Trouble
 from adapters.simulator.tokens import count
 from adapters.wire.json_text import dump_text
+from adapters.wire.mismatch import refusal
 from adapters.wire.native.forms import form_of
 from adapters.wire.workers_ai import ChatStreamDecoder, parse_chat_result
 
@@ -73,7 +75,7 @@ class ScriptedChat:
         script = scene.script
         if script.error is not None:
             await self._director.wait(script.delay or 0, call)
-            raise ScriptedError(script, model.context_window)
+            raise ScriptedError(script, script.error, model)
         plan = directed(self._simulator.plan(request, model, given_answer(script)), script)
         self._director.spend(model, plan.finish.usage)
         return scene, plan
@@ -138,7 +140,7 @@ class ScriptedTasks:
         script = scene.script
         await self._director.wait(_NEVER if script.trouble == "hang" else script.delay or 0, call)
         if script.error is not None:
-            raise ScriptedError(script, model.context_window)
+            raise ScriptedError(script, script.error, model)
         result = await work(script)
         self._director.spend(model, result.usage)
         if script.trouble is not None:
@@ -192,8 +194,8 @@ def _tokens(piece: Piece) -> int:
 def _given_vectors(result: Any) -> list[list[float]]:
     try:
         return msgspec.convert(result, _Vectors).data
-    except msgspec.ValidationError:
-        raise _no_result('{"data": [[0.1, ...], ...]}') from None
+    except msgspec.ValidationError as exc:
+        raise _no_result(exc, result, _Vectors) from None
 
 
 class _Vectors(msgspec.Struct):
@@ -204,14 +206,22 @@ def _given_result(result: Any, model: Model) -> Any:
     form = form_of(model.native_result, model.task, model.input_kinds)
     if form is None or form.result is None:
         raise InvalidRequest(f"The script's 'result' does not fit: '{model.id}' answers with bytes.", param="result")
+    kind = _nearest(result, get_args(form.result)) if isinstance(form.result, UnionType) else form.result
     try:
-        return msgspec.convert(result, form.result)
+        return msgspec.convert(result, kind)
     except msgspec.ValidationError as exc:
-        raise _no_result(f"a result of {model.task.lower()}") from exc
+        raise _no_result(exc, result, kind) from None
 
 
-def _no_result(expected: str) -> InvalidRequest:
-    return InvalidRequest(f"The script's 'result' does not fit: expected {expected}.", param="result")
+def _nearest(result: Any, kinds: Sequence[type[msgspec.Struct]]) -> type[msgspec.Struct]:
+    """Of several kinds of results the one with the most of the keys that were given, else the last."""
+    given = set(result) if isinstance(result, dict) else set()
+    return max(reversed(kinds), key=lambda kind: len(given.intersection(kind.__struct_fields__)))
+
+
+def _no_result(exc: msgspec.ValidationError, result: Any, kind: Any) -> InvalidRequest:
+    why = refusal(exc, result, kind, at="result")
+    return InvalidRequest(f"The script's 'result' does not fit. {why.message}", param=why.param)
 
 
 def texts_within(values: Iterable[Any]) -> Iterator[str]:

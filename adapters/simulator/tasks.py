@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -26,6 +27,7 @@ from adapters.simulator import (
     translations,
     turns,
 )
+from adapters.simulator.limits import fitted
 from adapters.simulator.offer import current, known
 from adapters.simulator.tokens import usage_of
 from adapters.wire.native import inputs as native
@@ -62,6 +64,7 @@ TASKS: Mapping[type, Task] = {
     native.MoondreamInputs: Task(descriptions.moondream),
     native.DecisionInputs: Task(decisions.decide),
     native.ImagePromptInputs: Task(images.draw),
+    native.FormImageInputs: Task(images.draw, images.changes_to_drawing),
     native.DiffusionInputs: Task(images.diffuse),
     native.WhisperInputs: Task(transcripts.transcribe),
     native.WhisperTurboInputs: Task(transcripts.transcribe_in_segments),
@@ -93,11 +96,13 @@ class SimulatedTasks:
         instruction = request.instruction if request.query and embeddings.tells_queries(model) else None
         space = embeddings.Space(model, pooling, request.dimensions, instruction)
         call.accept(self.name, embeddings.changes_to_embedding(request, model))
+        fit = partial(fitted, request.texts, model, truncate=request.truncate, param="input")
+        texts = await anyio.to_thread.run_sync(fit)
         vectors: list[list[float]] = []
-        for start in range(0, len(request.texts), _BATCH):
-            batch = request.texts[start : start + _BATCH]
+        for start in range(0, len(texts), _BATCH):
+            batch = texts[start : start + _BATCH]
             vectors += await anyio.to_thread.run_sync(space.vectors, batch)
-        return EmbeddingResult(vectors=vectors, pooling=pooling, usage=usage_of(instruction, *request.texts))
+        return EmbeddingResult(vectors=vectors, pooling=pooling, usage=usage_of(instruction, *texts))
 
     async def run(self, model: Model, inputs: Any, call: Call) -> NativeResult:
         model = self._current(model)

@@ -1,4 +1,7 @@
-"""A recording's words in the three shapes of the speech recognisers."""
+"""A recording's words in the three shapes of the speech recognisers: its bytes, its file's name and the wishes decide.
+
+A name comes with a multipart form or in a Content-Disposition header; what stands in JSON has none.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _SPOKEN_SHARE = 0.9
 
 
 def transcribe(model: Model, inputs: WhisperInputs) -> NativeResult:
-    heard = hear(inputs.audio, model.id, inputs.source_lang, inputs.target_lang)
+    heard = hear(inputs.audio, inputs.audio.filename, model.id, inputs.source_lang, inputs.target_lang)
     words = _words(heard.words)
     return NativeResult(results.Transcript(heard.text, len(words), words, vtt(heard)))
 
@@ -26,7 +29,7 @@ def transcribe(model: Model, inputs: WhisperInputs) -> NativeResult:
 def transcribe_in_segments(model: Model, inputs: WhisperTurboInputs) -> NativeResult:
     """whisper-large-v3-turbo, which says more about each sentence."""
     language = inputs.language or _LANGUAGE
-    asked = (model.id, inputs.task, language, inputs.initial_prompt)
+    asked = (inputs.audio.filename, model.id, inputs.task, language, inputs.initial_prompt)
     heard = hear(inputs.audio, *asked, prefix=inputs.prefix or "")
     told = results.TranscriptionInfo(
         language=language,
@@ -56,7 +59,7 @@ def _segment(sentence: Sequence[Word]) -> results.Segment:
 
 def transcribe_for_deepgram(model: Model, inputs: DeepgramInputs) -> NativeResult:
     """nova-3: one channel. Capitals and full stops only where they are asked for."""
-    heard = hear(inputs.audio, model.id, inputs.language)
+    heard = hear(inputs.audio, inputs.audio.filename, model.id, inputs.language)
     sure = chance(inputs.audio, "confidence")
     words = [
         results.DeepgramWord(_bare(word.text), word.start, word.end, round(sure.uniform(0.9, 0.9999), 6))

@@ -25,7 +25,12 @@ def dump_engine_embedding_request(
             body["dimensions"] = request.dimensions
         else:
             changes.append(Change("dimensions", "emulated"))  # by cutting, which not every model is trained for
-    native = (("instruction", request.instruction), ("pooling", request.pooling), ("queries", request.query or None))
+    native = (
+        ("instruction", request.instruction),
+        ("pooling", request.pooling),
+        ("queries", request.query or None),
+        ("truncate_inputs", request.truncate or None),
+    )
     changes += [Change(name, "dropped") for name, value in native if value is not None]
     return encode(body), changes
 

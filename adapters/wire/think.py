@@ -13,8 +13,12 @@ OPEN, CLOSE = "<think>", "</think>"
 class ThinkSplitter:
     """Text, cut anywhere, to deltas of reasoning and of text. Only a thought at the very start counts."""
 
-    def __init__(self) -> None:
+    def __init__(self, opening: str = OPEN, closing: str = CLOSE, *, inside: bool = False) -> None:
+        """`inside`: the thought was opened before the text begins; a model may open it again."""
+        self._open = opening
+        self._close = closing
         self._held = ""
+        self._begun = inside
         self._state = self._at_start
 
     def feed(self, text: str) -> list[Delta]:
@@ -25,17 +29,21 @@ class ThinkSplitter:
         held, self._held = self._held, ""
         if not held:
             return []
-        return [Delta(reasoning=held) if self._state == self._inside else Delta(text=held)]
+        thought = self._state == self._inside or (self._begun and self._state == self._at_start)
+        return [Delta(reasoning=held) if thought else Delta(text=held)]
 
     def _at_start(self, text: str) -> list[Delta]:
         self._held += text
         stripped = self._held.lstrip()
-        if len(stripped) < len(OPEN) and OPEN.startswith(stripped):
+        if len(stripped) < len(self._open) and self._open.startswith(stripped):
             return []
         held, self._held = self._held, ""
-        if stripped.startswith(OPEN):
+        if stripped.startswith(self._open):
             self._state = self._opening
-            return self._opening(stripped[len(OPEN) :])
+            return self._opening(stripped[len(self._open) :])
+        if self._begun:
+            self._state = self._opening
+            return self._opening(held)
         self._state = self._after
         return [Delta(text=held)]
 
@@ -48,12 +56,12 @@ class ThinkSplitter:
         return self._inside(text)
 
     def _inside(self, text: str) -> list[Delta]:
-        thought, tag, answer = (self._held + text).partition(CLOSE)
+        thought, tag, answer = (self._held + text).partition(self._close)
         if tag:
             self._held = ""
             self._state = self._between
             return [*_reasoning(thought), *self._between(answer)]
-        keep = overlap(thought, CLOSE)
+        keep = overlap(thought, self._close)
         self._held = thought[len(thought) - keep :]
         return _reasoning(thought[: len(thought) - keep])
 

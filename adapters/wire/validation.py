@@ -17,6 +17,7 @@ BOM = b"\xef\xbb\xbf"
 # msgspec's texts, 0.18 to 0.22: "<what> - at `$.path`"; the path is missing for the value itself.
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$", re.S)
 _EXPECTED = re.compile(r"Expected `(?P<expected>.+)`, got `(?P<got>.+)`")
+_BOUND = re.compile(r"Expected `(?P<kind>\w+)` (?P<length>of length )?(?P<sign>[<>]=) (?P<bound>[\d.]+)")
 _MISSING = re.compile(r"Object missing required field `(?P<name>.+)`")
 # The value itself may look like the rest of the text, so it is taken out before anything is read.
 _CHOICE = re.compile(r"^Invalid (?:enum )?value .*?(?P<at> - at `[^`]*`)?$", re.S)
@@ -31,6 +32,8 @@ _WORDS = {
     "object": "an object",
     "null": "null",
 }
+_UNITS = {"str": "character", "array": "item", "object": "entry"}
+_MANY = {"character": "characters", "item": "items", "entry": "entries"}
 
 
 def decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
@@ -69,7 +72,21 @@ def complaint(exc: msgspec.ValidationError, at: str = "") -> InvalidRequest:
         return InvalidRequest(
             f"{subject}: expected {wanted}, but got {got} instead.", param=path or None, code="invalid_type"
         )
-    return InvalidRequest(f"Invalid value for '{path}': {what[:200]}.", param=path or None)
+    return InvalidRequest(f"Invalid value for '{path}': {_bound(what)}.", param=path or None)
+
+
+def _bound(what: str) -> str:
+    """How long or how large a value may be, in plain words."""
+    bound = _BOUND.fullmatch(what)
+    if bound is None:
+        return what[:200]
+    size = counted(int(bound["bound"]), _UNITS[bound["kind"]]) if bound["length"] else bound["bound"]
+    return f"expected at {'least' if bound['sign'] == '>=' else 'most'} {size}"
+
+
+def counted(number: int, unit: str) -> str:
+    """`1 item`, `2 items`; the unit is `character`, `item` or `entry`."""
+    return f"{number} {unit if number == 1 else _MANY[unit]}"
 
 
 def _in_words(types: str) -> str:

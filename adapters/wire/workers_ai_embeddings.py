@@ -40,6 +40,8 @@ def dump_embedding_request(
     )
     changes += [Change(name, "dropped") for name, value, known in options if value is not None and not known]
     body |= {name: value for name, value, known in options[:2] if value is not None and known}
+    if request.truncate:  # asked of the one model that knows it
+        body["truncate_inputs"] = True
     return encode(body), changes
 
 

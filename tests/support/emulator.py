@@ -35,6 +35,7 @@ class Entrance:
     """Sends inner requests through one of the entrances."""
 
     def __init__(self, name: str, client: httpx.AsyncClient) -> None:
+        self.name = name
         self._remote = name == "S3"
         self._client = client
 

@@ -105,6 +105,11 @@ def chatglm_whole(
     }
 
 
+OWN = [
+    frames(chunk({"role": "assistant", "content": ""}, usage=None), chunk({"content": "Hello"}, usage=None)),
+    frames(chunk({"content": " there"}, usage=None)),
+    frames(chunk({}, "stop", usage=None), chunk(None, usage=USAGE) | {"choices": []}, "[DONE]"),
+]
 VLLM = [
     frames(chunk({"role": "assistant", "content": ""})),
     frames(chunk({"content": "Hello"})),
@@ -152,6 +157,7 @@ TRANSFORMERS_SERVE = [
 CHATGLM_CPP = chatglm_stream("Hello", "", " there")
 
 STREAMS: dict[str, list[bytes]] = {
+    "relay": OWN,
     "vllm": VLLM,
     "sglang": SGLANG,
     "llama-server": LLAMA_SERVER,
@@ -163,6 +169,7 @@ STREAMS: dict[str, list[bytes]] = {
 """By profile: the frames in which the engine says "Hello there"."""
 
 WHOLES: dict[str, dict[str, Any]] = {
+    "relay": whole("Hello there", refusal=None),
     "vllm": whole("Hello there", refusal=None, reasoning=None, tool_calls=[]),
     "sglang": whole("Hello there", reasoning_content=None, tool_calls=None),
     "llama-server": whole("Hello there") | {"timings": {"predicted_n": 2}},

@@ -135,6 +135,9 @@ CASES: dict[str, Case] = {
         ("state", "questions"),
     ),
     "image": Case("image", "Text-to-Image", {"prompt": "a cat", "steps": 4}, (Base64Image(PNG_64),), ("prompt",)),
+    "fast image": Case(
+        "image_in_few_steps", "Text-to-Image", {"prompt": "a cat", "steps": 8}, (Base64Image(PNG_64),), ("prompt",)
+    ),
     "binary image": Case("binary_image", "Text-to-Image", {"prompt": "a cat", "width": 512}, (), ("prompt",)),
     "image to image": Case(
         "binary_image",

@@ -111,7 +111,7 @@ class Converter:
             reader=kind.reader,
             seconds=int(seconds) + 1,
             as_text=options.output.format == "text",
-            hostname=options.html.hostname,
+            base=options.html.base,
             selector=options.html.cssSelector,
         )
         async with self._processes:

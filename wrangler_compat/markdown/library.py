@@ -17,13 +17,13 @@ from markitdown.converters import DocxConverter, HtmlConverter, PdfConverter, Pp
 from soupsieve import SelectorSyntaxError
 
 
-def of_html(data: bytes, hostname: str, selector: str) -> str:
-    """Of what the CSS `selector` picks, where it is one and picks something; addresses relative to `hostname`."""
+def of_html(data: bytes, base: str, selector: str) -> str:
+    """Of what the CSS `selector` picks, where it is one and picks something; addresses relative to `base`."""
     soup = BeautifulSoup(data, "html.parser")
-    for tag in soup.find_all(["a", "img"]) if hostname else ():
+    for tag in soup.find_all(["a", "img"]) if base else ():
         name = "href" if tag.name == "a" else "src"
         if isinstance(address := tag.get(name), str):
-            tag[name] = _joined(hostname, address)
+            tag[name] = _joined(base, address)
     html = "\n".join(map(str, _picked(soup, selector))) or str(soup)
     return _markdown(HtmlConverter(), html.encode(), StreamInfo(extension=".html", charset="utf-8"))
 
@@ -35,9 +35,9 @@ def _picked(soup: BeautifulSoup, selector: str) -> list[Tag]:
         return []
 
 
-def _joined(hostname: str, address: str) -> str:
+def _joined(base: str, address: str) -> str:
     try:
-        return urljoin(f"https://{hostname}/", address)
+        return urljoin(base, address)
     except ValueError:  # no address at all
         return address
 

@@ -19,9 +19,9 @@ _SPACE_RUN = re.compile(r" {2,}")
 _BETWEEN_ITEMS = re.compile(r"(^ *(?:- |\d+\. ).*)\n\n(?= *(?:- |\d+\. ))", re.M)
 
 
-def of_html(html: str, hostname: str = "") -> str:
-    """`hostname` is what addresses without one are relative to."""
-    writer = _Writer(f"https://{hostname}/" if hostname else "")
+def of_html(html: str, base: str = "") -> str:
+    """`base` is the address that others are relative to."""
+    writer = _Writer(base)
     writer.feed(html)
     writer.close()
     return writer.markdown()

@@ -39,12 +39,15 @@ _FORBIDDEN = (
 
 
 class Job(msgspec.Struct):
-    """What to do: `reader` as in `kinds`, `seconds` of computing; the rest are options of the conversion."""
+    """What to do: `reader` as in `kinds`, `seconds` of computing; the rest are options of the conversion.
+
+    `base` is the address that others in a page are relative to.
+    """
 
     reader: str
     seconds: int
     as_text: bool = False
-    hostname: str = ""
+    base: str = ""
     selector: str = ""
 
 
@@ -67,11 +70,11 @@ def _read(job: Job, data: bytes) -> str:
     if reader := plain.READERS.get(job.reader):
         return reader(plain.decoded(data))
     if job.reader == "html" and not has_extra():
-        return simple_html.of_html(plain.decoded(data), job.hostname)
+        return simple_html.of_html(plain.decoded(data), job.base)
     from wrangler_compat.markdown import library  # noqa: PLC0415 - seconds to load, and only there with the extra
 
     if job.reader == "html":
-        return library.of_html(data, job.hostname, job.selector)
+        return library.of_html(data, job.base, job.selector)
     return library.of_office(job.reader, data)
 
 

@@ -15,11 +15,13 @@ import msgspec
 from adapters.canonical import ChatRequest, ImagePart, Message, TextPart
 from adapters.errors import InvalidRequest
 from adapters.wire.json_text import encode
+from adapters.wire.mismatch import refusal
 from adapters.wire.native.blob import read_blob
+from adapters.wire.native.tools import offer_of, refuse_any, refuse_descriptions
 from adapters.wire.native.turns import link_turns
 from adapters.wire.openai_request import read_chat_body
 from adapters.wire.openai_types import FIELDS, MOST_TOOLS, MOST_TURNS, ChatBody, Function
-from adapters.wire.validation import complaint, decode, in_range, whole
+from adapters.wire.validation import decode, in_range, whole
 
 DEFAULT_MAX_TOKENS = 256
 """What the older models are cut at unless told otherwise."""
@@ -36,6 +38,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
 WHOLE = ("top_k", "seed")
 
 Prompt = Annotated[str, msgspec.Meta(min_length=1, max_length=131_072)]
+_AnyPrompt = Annotated[str, msgspec.Meta(min_length=1)]
 InputKey = Literal["messages", "prompt"]
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _NATIVE = frozenset(("raw", "image", "guided_json"))
@@ -63,9 +66,9 @@ def response_shaped(native_result: str | None) -> bool:
 
 
 def parse_chat_inputs(
-    body: bytes | dict[str, Any], *, model: str, native_result: str | None
+    body: bytes | dict[str, Any], *, model: str, native_result: str | None, vllm: bool = False
 ) -> NativeChatRequest | NativeResponsesRequest:
-    """The native input of the model `model`. Raises InvalidRequest naming the field.
+    """The native input of the model `model`, which vLLM may run. Raises InvalidRequest naming the field.
 
     `body` is JSON, or what came out of it. A `model` inside it counts for nothing: the path names the model.
     """
@@ -74,16 +77,23 @@ def parse_chat_inputs(
     if not isinstance(body, dict):
         raise InvalidRequest("Invalid body: expected an object.", code="invalid_type")
     try:
-        return _read(body, model, native_result)
+        return _read(body, model, native_result, vllm=vllm)
     except RecursionError:
         raise InvalidRequest("The body is nested too deeply.") from None
 
 
-def _read(fields: dict[str, Any], model: str, native_result: str | None) -> NativeChatRequest | NativeResponsesRequest:
+def _read(
+    fields: dict[str, Any], model: str, native_result: str | None, *, vllm: bool
+) -> NativeChatRequest | NativeResponsesRequest:
     given = {name: value for name, value in fields.items() if value is not None}
     key = _input_key(given, with_input=native_result == "openai_chat_or_responses")
     if key == "input":
-        return NativeResponsesRequest(encode({**given, "model": model}))
+        whole = {name: value for name, value in given.items() if not (name == "stream" and value is True)}
+        return NativeResponsesRequest(encode({**whole, "model": model}))  # which is never streamed there
+    offer = offer_of(given)
+    refuse_descriptions(offer)
+    if vllm:
+        refuse_any(offer)
     if "reasoning_effort" in fields and "reasoning_effort" not in given:
         given["reasoning_effort"] = "none"  # here null says: do not think
     older = response_shaped(native_result)
@@ -142,7 +152,7 @@ def _chat_body(given: dict[str, Any], key: InputKey, model: str, *, older: bool)
     try:
         return msgspec.convert(body, ChatBody)
     except msgspec.ValidationError as exc:
-        raise complaint(exc) from None
+        raise refusal(exc, body, ChatBody) from None
 
 
 def _not_too_long(given: dict[str, Any], name: str, most: int) -> Any:
@@ -158,10 +168,11 @@ def _not_too_long(given: dict[str, Any], name: str, most: int) -> Any:
 
 
 def _prompt(value: Any, *, older: bool) -> str:
+    kind = Prompt if older else _AnyPrompt
     try:
-        prompt: str = msgspec.convert(value, Prompt if older else Annotated[str, msgspec.Meta(min_length=1)])
+        prompt: str = msgspec.convert(value, kind)
     except msgspec.ValidationError as exc:
-        raise complaint(exc, "prompt") from None
+        raise refusal(exc, value, kind, at="prompt") from None
     return prompt
 
 
@@ -179,7 +190,7 @@ def _tool(item: Any, at: str) -> Any:
     try:
         function = msgspec.convert(item, Function)
     except msgspec.ValidationError as exc:
-        raise complaint(exc, at) from None
+        raise refusal(exc, item, Function, at=at) from None
     if not function.name:
         raise InvalidRequest(f"Invalid '{at}.name': empty string.", param=f"{at}.name")
     return {"type": item.get("type") or "function", "function": item}

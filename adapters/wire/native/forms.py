@@ -8,12 +8,18 @@ from typing import Any
 import msgspec
 
 from adapters.wire.native import inputs, results
+from adapters.wire.native.rules import Bounds
+
+_STABLE_DIFFUSION: Mapping[str, Bounds] = {"height": (256, 1024), "width": (256, 1024), "num_steps": (1, 20)}
+"""Of its family; phoenix, which takes the same fields, goes further."""
 
 
 class Form(msgspec.Struct, frozen=True):
     """`raw` names the field that a body of bytes stands for; `media_types` are those of a binary answer.
 
-    `needs` are groups of fields of which this model needs one each, though the struct leaves them open.
+    `needs` are groups of fields of which this model needs one each, though the struct leaves them open; `bounds` are
+    its ranges, both ends included, where they are narrower than the struct's; `multipart` says that it takes the fields
+    as a multipart form alone.
     """
 
     inputs: type[inputs.Inputs]
@@ -21,6 +27,8 @@ class Form(msgspec.Struct, frozen=True):
     raw: str | None = None
     media_types: tuple[str, ...] = ()
     needs: tuple[tuple[str, ...], ...] = ()
+    bounds: Mapping[str, Bounds] = {}
+    multipart: bool = False
 
 
 FORMS: Mapping[str, Form] = {
@@ -39,7 +47,8 @@ FORMS: Mapping[str, Form] = {
     "moondream": Form(inputs.MoondreamInputs, results.MoondreamAnswer),
     "clef": Form(inputs.DecisionInputs, results.Decisions),
     "image": Form(inputs.ImagePromptInputs, results.Base64Image),
-    "binary_image": Form(inputs.DiffusionInputs, media_types=("image/png",)),
+    "image_in_few_steps": Form(inputs.ImagePromptInputs, results.Base64Image, bounds={"steps": (1, 8)}),
+    "binary_image": Form(inputs.DiffusionInputs, media_types=("image/png",), bounds=_STABLE_DIFFUSION),
     "binary_jpeg": Form(inputs.DiffusionInputs, media_types=("image/jpeg",)),
     "whisper": Form(inputs.WhisperInputs, results.Transcript, raw="audio"),
     "whisper_turbo": Form(inputs.WhisperTurboInputs, results.TurboTranscript),
@@ -62,6 +71,8 @@ def form_of(native_result: str | None, task: str, input_kinds: tuple[str, ...] =
     if native_result == "binary_image" and "image_bytes" in input_kinds:
         mask = (("mask",),) if "mask_bytes" in input_kinds else ()
         return msgspec.structs.replace(FORMS["binary_image"], needs=(("image", "image_b64"), *mask))
+    if native_result == "image" and input_kinds == ("multipart",):
+        return Form(inputs.FormImageInputs, results.Base64Image, multipart=True)
     return FORMS.get(native_result or _BY_TASK.get(task, ""))
 
 

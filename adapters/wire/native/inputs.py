@@ -142,7 +142,7 @@ class DecisionInputs(msgspec.Struct):
 
 
 class ImagePromptInputs(msgspec.Struct):
-    """Models that answer with base64 (`{"image"}`): flux, lucid-origin. flux-2 takes them as a multipart form."""
+    """Models that answer with base64 (`{"image"}`): flux-1, lucid-origin."""
 
     prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=2048)]
     steps: Annotated[int, msgspec.Meta(ge=1, le=50)] | None = None
@@ -152,6 +152,15 @@ class ImagePromptInputs(msgspec.Struct):
     seed: int | None = None
     guidance: Number | None = None
     negative_prompt: str | None = None
+
+
+class FormImageInputs(ImagePromptInputs):
+    """flux-2: a multipart form, with up to four images to begin with as its files."""
+
+    input_image_0: Blob | None = None
+    input_image_1: Blob | None = None
+    input_image_2: Blob | None = None
+    input_image_3: Blob | None = None
 
 
 class DiffusionInputs(msgspec.Struct):
@@ -245,6 +254,7 @@ Inputs = (
     | MoondreamInputs
     | DecisionInputs
     | ImagePromptInputs
+    | FormImageInputs
     | DiffusionInputs
     | WhisperInputs
     | WhisperTurboInputs

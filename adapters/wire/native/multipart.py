@@ -54,7 +54,7 @@ def fields_of(parts: list[Part]) -> dict[str, Any]:
     """Text and files by name; a name that comes more than once has a list. Raises InvalidRequest."""
     fields: dict[str, Any] = {}
     for part in parts:
-        value = part.text() if part.filename is None else Blob(part.data)
+        value = part.text() if part.filename is None else Blob.named(part.data, part.filename)
         if part.name not in fields:
             fields[part.name] = value
         elif isinstance(fields[part.name], list):
@@ -62,6 +62,13 @@ def fields_of(parts: list[Part]) -> dict[str, Any]:
         else:
             fields[part.name] = [fields[part.name], value]
     return fields
+
+
+def filename_of(disposition: str) -> str | None:
+    """The file name in a Content-Disposition header (RFC 6266); `None` for one that names none."""
+    options = parse_options_header(disposition.encode("latin-1", "replace"))[1]
+    name = options.get(b"filename")
+    return _shown(name) if name else None
 
 
 def _broken(reason: str) -> InvalidRequest:

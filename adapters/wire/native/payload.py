@@ -8,51 +8,76 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import msgspec
 
 from adapters.errors import InvalidRequest
+from adapters.wire.mismatch import refusal
 from adapters.wire.native.blob import Blob, read_blob
 from adapters.wire.native.forms import Form
 from adapters.wire.native.inputs import Inputs
-from adapters.wire.native.multipart import fields_of, parse_multipart
+from adapters.wire.native.multipart import fields_of, filename_of, parse_multipart
 from adapters.wire.native.rules import check
-from adapters.wire.validation import BOM, complaint, decode
+from adapters.wire.validation import BOM, decode
 
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _BYTES = ("audio/", "image/", "video/", "application/octet-stream")
 _BLANK = b" \t\r\n"
+_WITHOUT_EFFECT = ("metadata", "model", "options", "queueRequest", "service_tier", "store", "user")
+_SHOWN = 64  # characters of a field's name that an answer repeats
+_ONLY_FORMS = "Bad input: Error: required properties at '/' are 'multipart'"
+"""Cloudflare's own words to whoever sends JSON (or nothing) to flux-2 (field reports, 2026)."""
 
 
 class Payload(msgspec.Struct, frozen=True):
-    """A body, its content type as the client wrote it, and the other inputs: the query's, or a binding's own."""
+    """A body, its content type as the client wrote it, and the other inputs: the query's, or a binding's own.
+
+    `disposition` is the Content-Disposition header of a body of bytes, as the client wrote it.
+    """
 
     body: bytes
     content_type: str = ""
     params: Mapping[str, Any] = {}
+    disposition: str = ""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What was read: the inputs, and the names of the fields that such a model does not have."""
+
+    inputs: Inputs
+    unknown: tuple[str, ...] = ()
 
 
 def parse_inputs(form: Form, payload: Payload) -> Inputs:
-    """The inputs in a body: a multipart form, bytes for the field `form.raw`, or JSON.
+    """The inputs alone, as `read_inputs` reads them."""
+    return read_inputs(form, payload).inputs
+
+
+def read_inputs(form: Form, payload: Payload) -> Reading:
+    """What is in a body: a multipart form, bytes for the field `form.raw`, or JSON.
 
     `params` count beside a form and beside bytes, where text may stand for numbers; beside JSON they are left alone,
-    for Cloudflare's provider puts settings of its own there. Raises InvalidRequest naming the field.
+    for Cloudflare's provider puts settings of its own there. A form is all that some models take. Raises
+    InvalidRequest naming the field.
     """
     kind = payload.content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         parts = parse_multipart(payload.body, payload.content_type)
         return _struct(form, {**payload.params, **fields_of(parts)}, strict=False)
     if form.raw is not None and payload.body and _is_raw(kind, payload.body):
-        return _struct(form, {**payload.params, form.raw: Blob(payload.body)}, strict=False)
+        blob = Blob.named(payload.body, filename_of(payload.disposition))
+        return _struct(form, {**payload.params, form.raw: blob}, strict=False)
+    if form.multipart:
+        raise InvalidRequest(_ONLY_FORMS, param="multipart", code="missing_required_parameter")
     if not payload.body or payload.body.isspace():
-        return inputs_from(form, {})  # says what is missing
-    return inputs_from(form, decode(payload.body, _OBJECT))
+        return _struct(form, {}, strict=True)  # says what is missing
+    return _struct(form, decode(payload.body, _OBJECT), strict=True)
 
 
 def inputs_from(form: Form, fields: Any) -> Inputs:
     """The inputs in a value that came out of JSON. Raises InvalidRequest naming the field."""
-    return _struct(form, fields, strict=True)
+    return _struct(form, fields, strict=True).inputs
 
 
 def _is_raw(kind: str, body: bytes) -> bool:
@@ -65,16 +90,19 @@ def _is_raw(kind: str, body: bytes) -> bool:
     return head != b"" and not head.startswith(b"{")
 
 
-def _struct(form: Form, fields: Any, *, strict: bool) -> Inputs:
+def _struct(form: Form, fields: Any, *, strict: bool) -> Reading:
+    unknown: tuple[str, ...] = ()
     if isinstance(fields, dict):
         optional = _optional(form.inputs)
         fields = {k: _whole(v) for k, v in fields.items() if v is not None or k not in optional}
+        known = {*form.inputs.__struct_fields__, *_WITHOUT_EFFECT}
+        unknown = tuple(name[:_SHOWN] for name, value in fields.items() if value is not None and name not in known)
     try:
         inputs: Inputs = msgspec.convert(fields, form.inputs, strict=strict, dec_hook=_read)
     except msgspec.ValidationError as exc:
-        raise _refusal(form, exc) from None
-    check(inputs, form.needs)
-    return inputs
+        raise refusal(exc, fields, form.inputs, strict=strict, read=_read) from None
+    check(inputs, form.needs, form.bounds)
+    return Reading(inputs, unknown)
 
 
 def _whole(value: Any) -> Any:
@@ -87,26 +115,6 @@ def _read(kind: type, value: Any) -> Any:
     return value if isinstance(value, Blob) else read_blob(value)
 
 
-def _refusal(form: Form, exc: msgspec.ValidationError) -> InvalidRequest:
-    refusal = complaint(exc)
-    if choices := _choices(form.inputs).get(refusal.param or ""):
-        message = f"Invalid value for '{refusal.param}': supported values are {choices}."
-        return InvalidRequest(message, param=refusal.param)
-    return refusal
-
-
 @cache
 def _optional(struct: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(field.encode_name for field in msgspec.structs.fields(struct) if not field.required)
-
-
-@cache
-def _choices(struct: type[msgspec.Struct]) -> Mapping[str, str]:
-    """The words that a field may hold, where it takes nothing else."""
-    found = {}
-    for name, hint in get_type_hints(struct).items():
-        for literal in (hint, *get_args(hint)):
-            if get_origin(literal) is Literal:
-                words = [f"'{word}'" for word in get_args(literal)]
-                found[name] = f"{', '.join(words[:-1])} and {words[-1]}"
-    return found

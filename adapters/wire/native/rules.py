@@ -14,6 +14,8 @@ from adapters.wire.native import inputs as types
 from adapters.wire.native.blob import Blob
 
 Names = tuple[str, ...]
+Bounds = tuple[int, int]
+"""The least and the most, both allowed."""
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +40,17 @@ NO_RULE = Rule()
 _MOST = 2**63
 
 
-def check(inputs: types.Inputs, needs: Sequence[Names] = ()) -> None:
+def check(inputs: types.Inputs, needs: Sequence[Names] = (), bounds: Mapping[str, Bounds] | None = None) -> None:
     """Refuse what types alone let through. Raises InvalidRequest naming the field.
 
-    Of each group in `needs`, the model's own, one field has to be there.
+    `needs` and `bounds` are the model's own: of each group one field has to be there, and numbers lie in their range.
     """
     given = {name: value for name in inputs.__struct_fields__ if (value := getattr(inputs, name)) is not None}
     for name, value in given.items():
         _check_value(name, value)
+    for name, (low, high) in (bounds or {}).items():
+        if name in given and not low <= given[name] <= high:
+            raise _beyond(name, low, high, "smaller" if given[name] < low else "larger")
     rule = RULES.get(type(inputs), NO_RULE)
     for group in needs:
         if given.keys().isdisjoint(group):
@@ -74,6 +79,12 @@ def _check_one_of(given: Mapping[str, object], group: Names) -> None:
         raise _missing(group)
     if len(present) > 1:
         raise InvalidRequest(f"Give only one of {_listed(group)}.", param=present[1])
+
+
+def _beyond(name: str, low: int, high: int, side: str) -> InvalidRequest:
+    """In the words that tell of a struct's own bounds."""
+    message = f"Invalid value for '{name}': expected an integer from {low} to {high}, but got a {side} one instead."
+    return InvalidRequest(message, param=name)
 
 
 def _missing(group: Names, why: str = "") -> InvalidRequest:

@@ -88,9 +88,20 @@ def _any_of(kinds: Iterable[Any]) -> Schema:
 
 def _input(form: Form) -> Schema:
     schema = _schema(form.inputs)
+    for name, bounds in form.bounds.items():
+        _narrow(schema["properties"][name], *bounds)
+    if form.multipart:
+        schema["description"] = "The fields of a multipart form (multipart/form-data); JSON is refused."
     if conditions := _conditions(form):
         schema["allOf"] = conditions
     return {"oneOf": [_BINARY, schema]} if form.raw else schema
+
+
+def _narrow(number: Schema, low: int, high: int) -> None:
+    """The bounds of one model, where the number's own are wider; beside a number, null may stand."""
+    for kind in number.get("anyOf", [number]):
+        if kind["type"] == "integer":
+            kind |= {"minimum": low, "maximum": high}
 
 
 def _output(form: Form, *, streams: bool) -> Schema:
