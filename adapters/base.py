@@ -45,6 +45,7 @@ class Call:
         "model",
         "native",
         "outcome",
+        "progress",
         "prompt_tokens",
         "refusal",
         "replaced",
@@ -80,6 +81,8 @@ class Call:
         """Who was to answer before the one who does, and why not: `cloudflare=insufficient_quota`."""
         self.committed = False
         """The answer's status has been sent."""
+        self.progress = ""
+        """What is waited for before the answer can begin, in a few words for the client: `loading gpu 42%`."""
         self.upstream: str | None = None
         self.changes: tuple[Change, ...] = ()
         self.upstream_seconds = 0.0

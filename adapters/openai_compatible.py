@@ -24,6 +24,9 @@ from adapters.wire.openai_engine import EngineStreamDecoder, parse_engine_result
 from adapters.wire.openai_engine_embeddings import dump_engine_embedding_request, parse_engine_embedding_result
 from adapters.wire.openai_engine_request import EngineRequest, dump_engine_request, offered
 
+MOST_AT_ONCE = 10_000
+"""Requests that reach an engine which keeps the queue itself."""
+
 
 class OpenAICompatible:
     """A ChatAdapter and an Embedder over one engine. Every method raises RelayError.
@@ -42,7 +45,8 @@ class OpenAICompatible:
         endpoint = calls.endpoint
         self.name = endpoint.name
         self.stats = stats or EngineStats()
-        self.admission = Admission(endpoint.max_concurrency or endpoint.profile.max_concurrency, endpoint.queue)
+        limit = endpoint.max_concurrency or endpoint.profile.max_concurrency
+        self.admission = Admission(MOST_AT_ONCE if endpoint.profile.queues else limit, endpoint.queue)
         self.calls = calls
         """May be replaced where the engine has moved to another address."""
         self._endpoint = endpoint

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from adapters.local import own
 from adapters.wire.engine_form import ALL_CHOICES, EngineForm
 
 _OPENAI = (*("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs"),)
@@ -47,6 +48,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int
     """Requests at once, unless the operator says otherwise."""
     embeddings: bool = True
+    queues: bool = False
+    """It keeps the queue, knows best in which order, and says when it is full: everything is sent to it."""
 
 
 _VLLM = Profile(
@@ -153,7 +156,23 @@ _ANY = Profile(
     max_concurrency=64,
 )
 
+_OWN = Profile(
+    name=own.PROFILE,
+    form=EngineForm(fields=_same(*_SERVERS), efforts=None, reasoning="reasoning_content", dimensions=True),
+    ready="/health",
+    gauges=Gauges(
+        running="relay_engine_running_requests",
+        waiting="relay_engine_waiting_requests",
+        cache=("relay_engine_cache_use_ratio",),
+    ),
+    max_concurrency=own.ROWS,
+    queues=True,
+)
+"""The relay's own: it takes everything, so that nothing is dropped or changed."""
+
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile
-    for profile in (_VLLM, _SGLANG, _LLAMA_SERVER, _OLLAMA, _CHATGLM_CPP, _TRANSFORMERS_SERVE, _ANY)
+    for profile in (_VLLM, _SGLANG, _LLAMA_SERVER, _OLLAMA, _CHATGLM_CPP, _TRANSFORMERS_SERVE, _ANY, _OWN)
 }
+CHOICES = tuple(name for name in PROFILES if name != own.PROFILE)
+"""Those that an operator can choose: ours comes with its kind."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -38,7 +37,9 @@ Look = Callable[[int], Awaitable[Health]]
 class State(Enum):
     UP = "up"
     BUSY = "busy"
-    """It answers; more work would wait, or is not wanted now."""
+    """It answers; more work would wait."""
+    RESTING = "resting"
+    """It asked for no new work for a while."""
     DRAINING = "draining"
     DOWN = "down"
 
@@ -84,9 +85,7 @@ class Replica:
         self.breaker = Breaker(clock)
         self.open = 0
         self.draining = False
-        self.idle = asyncio.Event()
-        """Set while no request is open."""
-        self.idle.set()
+        """It finishes what it has, and gets nothing new: the operator's word."""
         self._clock = clock
         self._health: Health | None = None
         self._looked_at = float("-inf")
@@ -122,8 +121,10 @@ class Replica:
             return State.DRAINING
         if not self.is_there or self.breaker.is_open:
             return State.DOWN
+        if self.rest:
+            return State.RESTING
         busy = self._health is not None and self._is_fresh and self._health.busy
-        return State.BUSY if busy or self.rest else State.UP
+        return State.BUSY if busy else State.UP
 
     @property
     def status(self) -> ReplicaStatus:
@@ -146,13 +147,10 @@ class Replica:
     def occupied(self) -> Iterator[None]:
         """A request is open there within the block."""
         self.open += 1
-        self.idle.clear()
         try:
             yield
         finally:
             self.open -= 1
-            if not self.open:
-                self.idle.set()
 
     def saw(self, health: Health) -> None:
         """Take in what a look has shown."""

@@ -12,7 +12,7 @@ import random
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
@@ -33,8 +33,8 @@ IDLE = 60.0  # seconds without a request after which nobody looks any more: engi
 class Replicas:
     """A ChatAdapter and an Embedder. Every method that asks a replica raises RelayError.
 
-    Until the first event of an answer a request that fails is tried once more on another replica. `draw` gives numbers
-    from 0 to 1, without 1.
+    Until the first event of an answer a request that fails is tried once more on another replica. One that is alone is
+    asked whatever is known of it, unless it is drained. `draw` gives numbers from 0 to 1, without 1.
     """
 
     def __init__(
@@ -87,22 +87,15 @@ class Replicas:
     def status(self) -> list[ReplicaStatus]:
         return [replica.status for replica in self._replicas]
 
-    async def drain(self, name: str) -> None:
-        """Send a replica no more requests; returns when those that it has are answered. Raises LookupError."""
-        replica = self._named(name)
-        replica.draining = True
-        await replica.idle.wait()
+    @property
+    def is_drained(self) -> bool:
+        """Whether none of them takes new work, for the operator wants it so."""
+        return all(replica.draining for replica in self._replicas)
 
-    def resume(self, name: str) -> None:
-        """Send a replica that was drained requests again. Raises LookupError."""
-        self._named(name).draining = False
-
-    def _named(self, name: str) -> Replica:
+    def drain(self, names: Collection[str]) -> None:
+        """Send the replicas of these names no more requests, and all the others again; a name of none is nobody's."""
         for replica in self._replicas:
-            if replica.name == name:
-                return replica
-        names = ", ".join(replica.name for replica in self._replicas)
-        raise LookupError(f"the engine '{self.name}' has no replica '{name}', but {names}")
+            replica.draining = replica.name in names
 
     # ------------------------------------------------------------ looks
 
@@ -156,6 +149,14 @@ class Replicas:
     async def _tried(self, call: Call, key: bytes | None, attempt: Callable[[Replica], Awaitable[T]]) -> T:
         self._asked_at = self._clock()
         self._asked.set()
+        if self.is_drained:
+            call.upstream = self.name
+            raise RelayError(
+                Fault.OVERLOADED,
+                f"The engine '{self.name}' is drained: it takes no new requests until its operator resumes it.",
+            )
+        if len(self._replicas) == 1:
+            return await _noted(self._replicas[0], attempt)
         replica = self._choose(key)
         if replica is None:
             return await self._tried_all_the_same(call, attempt)

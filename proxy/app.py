@@ -25,6 +25,7 @@ from adapters.cloudflare_embeddings import CloudflareEmbedder
 from adapters.cloudflare_native import CloudflareNative
 from adapters.errors import RelayError
 from adapters.local.control import EngineClient
+from adapters.local.drain_watch import DrainWatch
 from adapters.local.folders import control_socket
 from adapters.simulator.chat import SIMULATOR_MODEL, Simulator
 from adapters.simulator.director import Director
@@ -66,6 +67,7 @@ from wrangler_compat import problems as cloudflare_problems
 from wrangler_compat.finetunes import Finetunes
 from wrangler_compat.gateway_logs import Logs
 from wrangler_compat.list_routes import Lists
+from wrangler_compat.lora import Adapters
 from wrangler_compat.markdown.conversion import Converter
 from wrangler_compat.routes import Emulator
 from wrangler_compat.routes import routes as emulator_routes
@@ -141,7 +143,7 @@ def create_app(
         lambda id: shelf.catalogue.get(id) is not None,
         open_breakers=backend.count_open_breakers,
         engines=EngineReadings(
-            engines.replicas, leases.status if any(spec.is_local for spec in settings.engines) else None
+            engines.replicas, engines.alone, leases.status if any(spec.is_local for spec in settings.engines) else None
         ),
     )
     keep_alive = KeepAlive(settings.keepalive, settings.keepalive_form)
@@ -150,7 +152,10 @@ def create_app(
     emulator = _emulator(settings, shelf, backend, backends, serving)
     keys = StaticKeys(tokens)
     dialects = Dialects(problems, cloudflare_problems.BY_PATH)
-    owner = "cloudflare" if settings.upstream == "cloudflare" else "relay-simulator"
+
+    def owner_of(model: Model) -> str:
+        first = backends.first(model).name
+        return "relay-simulator" if first == "simulator" else first
 
     async def check_upstream() -> None:
         if settings.upstream == "cloudflare":
@@ -162,6 +167,9 @@ def create_app(
             stack.push_async_callback(transport.aclose)
             await stack.enter_async_context(engines.running())
             await stack.enter_async_context(leases)
+            if settings.engines:
+                watch = DrainWatch(control_socket(settings.state_dir), [*engines.replicas, *engines.alone])
+                await stack.enter_async_context(watch.running())
             _read_stored(shelf, settings)
             _check_aliases(shelf, settings)
             if settings.upstream == "cloudflare":
@@ -178,8 +186,8 @@ def create_app(
         routes=[  # hottest first: matching is linear
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/embeddings", EmbeddingsEndpoint(backend, serving), methods=["POST"]),
-            Route("/v1/models", ModelList(shelf, owner), methods=["GET"]),
-            Route("/v1/models/{model:path}", ModelDetail(shelf, owner), methods=["GET"]),
+            Route("/v1/models", ModelList(shelf, owner_of), methods=["GET"]),
+            Route("/v1/models/{model:path}", ModelDetail(shelf, owner_of), methods=["GET"]),
             Route("/healthz", Health(), methods=["GET"]),
             Route("/readyz", Readiness(settings.state_dir, check_upstream, drain), methods=["GET"]),
             Route("/metrics", MetricsEndpoint(metrics), methods=["GET"]),
@@ -290,7 +298,8 @@ def _emulator(settings: Settings, shelf: Shelf, backend: Dispatcher, backends: B
         if simulated and not settings.allow_retired:
             current(model, shelf.catalogue)
 
-    runner = Runner(catalogue, backend, forward_of, check)
+    finetunes = Finetunes(settings.state_dir)
+    runner = Runner(catalogue, backend, forward_of, check, Adapters(finetunes))
     native = backends.native()
     serving = msgspec.structs.replace(serving, problems=cloudflare_problems.REST, cut=True)
     return Emulator(
@@ -298,7 +307,7 @@ def _emulator(settings: Settings, shelf: Shelf, backend: Dispatcher, backends: B
         serving=serving,
         lists=Lists(
             catalogue=catalogue,
-            finetunes=Finetunes(settings.state_dir),
+            finetunes=finetunes,
             converter=Converter(runner.describe),
             serving=serving,
             forward=native.forward if native else None,
@@ -314,7 +323,7 @@ def _access(settings: Settings, transport: httpx.AsyncBaseTransport) -> Access:
 def _offered(catalogue: Catalogue, settings: Settings) -> Catalogue:
     """The catalogue with what is ours in it."""
     aliases = {openai_chat.OLD_FORM_MODEL: DEFAULT_MODEL, **settings.aliases}
-    own = [SIMULATOR_MODEL, *engine_models(settings.engines, catalogue)]
+    own = [SIMULATOR_MODEL, *engine_models(settings.engines, catalogue, settings.model_rules)]
     return catalogue.with_models(own).with_aliases(aliases)
 
 

@@ -21,6 +21,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     """What one upstream can do; `None` where it cannot. `native` takes Workers AI's own calls as they are.
 
     An `engine` knows its models by names of its own, and of their limits no more than `context_window`, in tokens.
+    What `is_drained` is asked only where another can answer.
     """
 
     chat: ChatAdapter | None = None
@@ -29,6 +30,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     native: CloudflareNative | None = None
     engine: bool = False
     context_window: int | None = None
+    is_drained: Callable[[], bool] = lambda: False
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -63,18 +65,25 @@ class Backends:
 
     def routes(self, model: Model) -> list[Route]:
         """The ways to an answer, the one to try first in front; there is always one."""
+        routes, rule = self._in_order(model)
+        return routes if rule is None or rule.policy != "share" else self._shared(routes, rule.share)
+
+    def first(self, model: Model) -> Route:
+        """Who is asked first; where shares say that, who has the largest."""
+        routes, rule = self._in_order(model)
+        share = rule.share if rule is not None else {}
+        return max(routes, key=lambda route: share.get(route.name, 0.0))
+
+    def _in_order(self, model: Model) -> tuple[list[Route], ModelRule | None]:
+        """The ways to an answer before any lot is drawn, and what the operator says of them."""
         rule = self._rules.get(model.id)
         if rule is None and model.id not in self._served:
-            return [Route(self._default, self._upstreams[self._default], model)]
+            return [Route(self._default, self._upstreams[self._default], model)], None
         candidates = (rule and rule.candidates) or self._served.get(model.id) or (Candidate(self._default),)
         routes = [
             self._route(candidate, model) for candidate in candidates if candidate.upstream in self._upstreams
         ] or [self._route(Candidate(self._default), model)]
-        if rule is None or rule.policy == "ordered" or len(routes) == 1:
-            return routes
-        if rule.policy == "cheapest":
-            return sorted(routes, key=_price)
-        return self._shared(routes, rule.share)
+        return sorted(routes, key=_price) if rule is not None and rule.policy == "cheapest" else routes, rule
 
     def native(self, model: Model | None = None) -> CloudflareNative | None:
         """Who takes the calls of a model, or those of no model, as they are; `None` if they have to be understood.
@@ -89,7 +98,8 @@ class Backends:
     def able(self, model: Model, pick: Callable[[Upstream], T | None]) -> list[tuple[Route, T]]:
         """The routes of a model that can do what `pick` takes out of an upstream, with that.
 
-        Raises InvalidRequest (`model_not_supported`) if there is none.
+        Who is drained is left out, unless all are: then they say so themselves. Raises InvalidRequest
+        (`model_not_supported`) if there is none.
         """
         routes = self.routes(model)
         found = [(route, able) for route in routes if (able := pick(route.upstream)) is not None]
@@ -100,7 +110,7 @@ class Backends:
                 param="model",
                 code="model_not_supported",
             )
-        return found
+        return [way for way in found if not way[0].upstream.is_drained()] or found
 
     def _route(self, candidate: Candidate, model: Model) -> Route:
         upstream = self._upstreams[candidate.upstream]

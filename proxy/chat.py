@@ -59,7 +59,8 @@ class ChatEndpoint:
             if self._serving.keep_alive.within(call.remaining()):
                 call.deadline = float("inf")  # each of them renews the client's patience
             encoder = self._dialect.ChatStreamEncoder(request, stamp)
-            return await self._serving.events(receive, send, encoder, self._backend.stream_chat(request, call))
+            stream = self._backend.stream_chat(request, call)
+            return await self._serving.events(receive, send, encoder, stream, progress=lambda: call.progress)
         result = await self._serving.whole(receive, lambda: self._backend.chat(request, call))
         await send_body(send, self._dialect.dump_chat_result(result, request, stamp))
 

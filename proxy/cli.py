@@ -13,7 +13,7 @@ COMMANDS = {
     "token": "Print a token that the relay accepts.",
     "chat": "Talk to a model through the relay.",
     "models": "List, refresh, pull and remove models.",
-    "engines": "Show, start and stop the engines.",
+    "engines": "Show, start, stop and drain the engines.",
     "config": "Show each setting and where it came from.",
     "doctor": "Check settings, network, token and account.",
     "wrangler": "Show a wrangler project, or point it at the relay.",

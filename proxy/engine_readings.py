@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from adapters.errors import RelayError
-from adapters.local.status import EngineStatus
+from adapters.local.status import EngineStatus, State
 from adapters.replicas import Replicas
 from proxy.metrics import EngineReading
 
@@ -16,15 +16,28 @@ LocalStatus = Callable[[], Awaitable[Sequence[EngineStatus]]]
 
 
 class EngineReadings:
-    """An EngineSource: replicas as this process sees them, local engines (if any) as their supervisor does."""
+    """An EngineSource: replicas as this process sees them, local engines (if any) as their supervisor does.
 
-    def __init__(self, replicas: Sequence[Replicas], local: LocalStatus | None) -> None:
+    `alone` are those of the local engines that are nobody's replica, of which this process knows its requests.
+    """
+
+    def __init__(
+        self, replicas: Sequence[Replicas], alone: Sequence[Replicas] = (), local: LocalStatus | None = None
+    ) -> None:
         self._replicas = replicas
+        self._alone = {engine.name: engine for engine in alone}
         self._local = local
 
     async def __call__(self) -> list[EngineReading]:
-        local = [] if self._local is None else [_reading(status) for status in await self._ask(self._local)]
+        local = [] if self._local is None else [self._of_local(status) for status in await self._ask(self._local)]
         return [*local, *self._of_replicas()]
+
+    def _of_local(self, status: EngineStatus) -> EngineReading:
+        engine = self._alone.get(status.name)
+        if engine is None:
+            return EngineReading(engine=status.name, state=status.state.value)
+        state = State.DRAINING if engine.is_drained else status.state
+        return EngineReading(engine=status.name, state=state.value, open=engine.status()[0].open)
 
     async def _ask(self, local: LocalStatus) -> Sequence[EngineStatus]:
         try:
@@ -43,7 +56,3 @@ class EngineReadings:
                     open=status.open,
                     waiting=status.waiting,
                 )
-
-
-def _reading(status: EngineStatus) -> EngineReading:
-    return EngineReading(engine=status.name, state=status.state.value)

@@ -12,8 +12,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from adapters.local.spec import EngineSpec
-from adapters.profiles import PROFILES
+from adapters.profiles import CHOICES, PROFILES
+from proxy import own_engines
 from proxy.model_rules import UPSTREAMS
+from proxy.own_engines import WrongModel, read_own
 from proxy.setting_table import base_url, boolean, choice, memory, number, path, text, whole_number
 from proxy.toml_tables import Key, is_name, is_table, read_table
 
@@ -125,7 +127,7 @@ def _seconds_from_zero(raw: object) -> float:
     return value
 
 
-_PROFILES_TEXT = " or ".join(", ".join(PROFILES).rsplit(", ", 1))
+_PROFILES_TEXT = " or ".join(", ".join(CHOICES).rsplit(", ", 1))
 _MODEL_NAMES_TEXT = f"names of models, none twice, without spaces and of at most {_LONGEST_NAME} characters"
 
 KEYS: tuple[Key, ...] = (
@@ -135,8 +137,7 @@ KEYS: tuple[Key, ...] = (
         "a name of its own of letters, digits, '.', '_' and '-', at most 64, that begins with a letter or a digit, "
         "and not cloudflare or simulator",
     ),
-    Key("kind", choice("transformers"), "transformers, or no such key beside url or command"),
-    Key("model", text, "a folder or ORG/NAME"),
+    *own_engines.KEYS,
     Key(
         "url",
         _urls,
@@ -155,7 +156,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("api_key", text, "printable ASCII text without spaces", secret=True),
     Key("api_key_env", _variable, "the name of an environment variable", secret=True),
-    Key("profile", choice(*PROFILES), _PROFILES_TEXT),
+    Key("profile", choice(*CHOICES), _PROFILES_TEXT),
     Key("models", _models, f"a list of {_MODEL_NAMES_TEXT}, or a table of such names and the engine's own"),
     Key("embeddings", _names, f"a list of {_MODEL_NAMES_TEXT}"),
     Key("max_concurrency", whole_number(1, 100_000), "a whole number from 1"),
@@ -204,17 +205,17 @@ def read_engines(
     taken: set[str] = set()
     for index, table in enumerate(raw):
         entry = _Entry(table, f"engines[{index}]", shown, problems)
-        spec = entry.read(environ, folder, warnings)
+        specs = entry.read(environ, folder, warnings)
         name = entry.values.get("name")
         if not isinstance(name, str):
             continue
-        if name.casefold() in taken:  # it becomes a folder's name, and some file systems take no notice of case
-            entry.problem("name", f"another engine is called {name!r} too")
+        names = {name, *(spec.name for spec in specs)}  # they become folders' names, and some file systems take no
+        if same := sorted(own for own in names if own.casefold() in taken):  # notice of case
+            entry.problem("name", f"another engine is called {same[0]!r} too")
             continue
-        taken.add(name.casefold())
-        engines.named[name] = spec
-        if spec is not None:
-            engines.specs.append(spec)
+        taken |= {own.casefold() for own in names}
+        engines.named[name] = specs[0] if specs else None
+        engines.specs += specs
     return engines
 
 
@@ -232,11 +233,28 @@ class _Entry:
     def problem(self, key: str, text: str) -> None:
         self._problems.append(f"{self._prefix}.{key} in {self._shown}: {text}")
 
-    def read(self, environ: Mapping[str, str], folder: Path, warnings: list[str]) -> EngineSpec | None:
-        """The engine, or `None` after the problems were told."""
+    def read(self, environ: Mapping[str, str], folder: Path, warnings: list[str]) -> list[EngineSpec]:
+        """The engine, or several of our own; none after the problems were told."""
         if "name" not in self._table:
             self.problem("name", "missing")
         self._check_kind()
+        if "kind" in self._table:
+            self._check_models()
+            return self._own(folder)
+        spec = self._foreign(environ, folder, warnings)
+        return [] if spec is None else [spec]
+
+    def _own(self, folder: Path) -> list[EngineSpec]:
+        if len(self._problems) > self._known:
+            return []
+        try:
+            return read_own(self.values, folder)
+        except WrongModel as exc:
+            self.problem("model", str(exc))
+            return []
+
+    def _foreign(self, environ: Mapping[str, str], folder: Path, warnings: list[str]) -> EngineSpec | None:
+        """An engine by its address or its command."""
         if "command" in self.values:
             self._check_command()
         self._check_weights()
@@ -269,20 +287,23 @@ class _Entry:
 
     def _check_kind(self) -> None:
         """What kind of engine it is, by the keys that only one kind has."""
-        if "kind" in self._table or "model" in self._table:
-            self._check_transformers()
+        if "kind" in self._table:
+            for key in own_engines.NOT_OWN:
+                if key in self._table:
+                    self.problem(key, "has no meaning beside kind = 'transformers'")
+            if "kind" in self.values and "model" not in self._table:
+                self.problem("model", "missing: kind = 'transformers' needs a folder or ORG/NAME")
             return
+        if "model" in self._table:
+            self.problem("model", "needs kind = 'transformers'; a url or a command has models")
+            return
+        for key in own_engines.ONLY_OWN:
+            if key in self._table:
+                self.problem(key, "needs kind = 'transformers'")
         given = [key for key in ("url", "command") if key in self._table]
         if len(given) != 1:
             found = "both" if given else "neither"
             self._problems.append(f"{self._prefix} in {self._shown}: expected url or command, found {found}")
-
-    def _check_transformers(self) -> None:
-        """An engine of the relay's own: `kind = "transformers"` with `model`, which no version has so far."""
-        if self.values.get("kind") == "transformers":
-            self.problem("kind", "the relay's own engine on transformers comes with a later version")
-        elif "kind" not in self._table:
-            self.problem("model", "needs kind = 'transformers'; a url or a command has models")
 
     def _check_command(self) -> None:
         words = _strings(self.values["command"])
@@ -340,7 +361,9 @@ def shown_engine(spec: EngineSpec, mask: str) -> dict[str, object]:
     shown: dict[str, object] = {"name": spec.name}
     if spec.urls:
         shown["url"] = list(spec.urls)
-    if spec.command:
+    if spec.own is not None:
+        shown |= own_engines.shown(spec.own)
+    elif spec.command:
         shown["command"] = _masked_command(spec.command, mask)
     if spec.directory is not None:
         shown["directory"] = str(spec.directory)

@@ -11,14 +11,14 @@ from adapters.engine_calls import QUEUE, Endpoint, EngineCalls
 from adapters.local.address import EngineAddress
 from adapters.local.leased import LeasedEngine, Leases
 from adapters.local.spec import EngineSpec
-from adapters.openai_compatible import OpenAICompatible
 from adapters.profiles import PROFILES
-from adapters.replica import replica_of
+from adapters.replica import Replica, replica_of
 from adapters.replicas import Replicas
 from adapters.transport import Transport, open_transport
 from proxy.backends import Upstream
 from proxy.engine_models import engines_of
 from proxy.model_rules import Candidate
+from proxy.own_engines import groups
 
 _UNIX = "unix:"
 
@@ -44,14 +44,20 @@ class Engines:
         self._user_agent = user_agent
         self._own: dict[str | None, Transport] = {}
         self._replicas: list[Replicas] = []
+        self._alone: list[Replicas] = []
 
     def upstreams(self) -> dict[str, Upstream]:
-        return {spec.name: self._upstream(spec) for spec in self._specs}
+        return {name: self._upstream(name, specs) for name, specs in groups(self._specs).items()}
 
     @property
     def replicas(self) -> Sequence[Replicas]:
-        """The engines with several addresses."""
+        """The remote engines, and those on several devices: the relay looks at them itself."""
         return self._replicas
+
+    @property
+    def alone(self) -> Sequence[Replicas]:
+        """The other local engines: the supervisor looks at them."""
+        return self._alone
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -67,21 +73,32 @@ class Engines:
             for transport in self._own.values():
                 stack.push_async_callback(transport.aclose)
 
-    def _upstream(self, spec: EngineSpec) -> Upstream:
-        engine: LeasedEngine | OpenAICompatible | Replicas
-        if spec.is_local:
-            engine = self._local(spec)
-        elif len(spec.urls) == 1:
-            engine = OpenAICompatible(self._calls(spec, _address(spec.urls[0])))
+    def _upstream(self, name: str, specs: Sequence[EngineSpec]) -> Upstream:
+        """`specs` is one engine, or one of ours for each of several devices."""
+        spec = specs[0]
+        if spec.group is not None:
+            engine = Replicas(name, [self._on_device(member, member.name) for member in specs])
+        elif spec.is_local:
+            engine = Replicas(name, [self._on_device(spec, "")])
         else:
-            engine = self._several(spec)
-            self._replicas.append(engine)
-        return Upstream(chat=engine, embedder=engine, engine=True, context_window=spec.context_window)
+            engine = self._remote(spec)
+        (self._alone if spec.is_local and spec.group is None else self._replicas).append(engine)
+        return Upstream(
+            chat=engine,
+            embedder=engine,
+            engine=True,
+            context_window=spec.context_window,
+            is_drained=lambda: engine.is_drained,
+        )
 
     def _local(self, spec: EngineSpec) -> LeasedEngine:
         return LeasedEngine(spec.name, self._leases, lambda address: self._calls(spec, address))
 
-    def _several(self, spec: EngineSpec) -> Replicas:
+    def _on_device(self, spec: EngineSpec, name: str) -> Replica:
+        engine = self._local(spec)
+        return Replica(name, engine, engine.look)
+
+    def _remote(self, spec: EngineSpec) -> Replicas:
         weights = spec.weights or (1.0,) * len(spec.urls)
         replicas = [
             replica_of(str(place), self._calls(spec, _address(url)), weight=weight)  # clients hear of it: no addresses
@@ -91,7 +108,7 @@ class Engines:
 
     def _calls(self, spec: EngineSpec, address: EngineAddress) -> EngineCalls:
         endpoint = Endpoint(
-            name=spec.name,
+            name=spec.upstream,
             base_url=address.url,
             profile=PROFILES[spec.profile],
             api_key=spec.api_key,

@@ -104,7 +104,9 @@ class EventStreamAnswer:
         problems: Problems,
         headers: Iterable[tuple[bytes, bytes]] = (),
         cut: bool = False,
+        progress: Callable[[], str] = str,
     ) -> None:
+        """`progress` tells what is waited for, which comments repeat."""
         self._receive = receive
         self._send = send
         self._encoder = encoder
@@ -112,6 +114,7 @@ class EventStreamAnswer:
         self._problems = problems
         self._headers = headers
         self._cut = cut
+        self._progress = progress
         self._clock = asyncio.get_running_loop().time
         self._beating = asyncio.Lock()
         self._writing = False
@@ -201,13 +204,16 @@ class EventStreamAnswer:
             self._last_sent = self._clock()
         if self._ended or self._clock() < self._last_sent + self._keep_alive.interval:
             return
-        chunk = self._keep_alive.form == "chunk"
-        frame = self._encoder.keep_alive() if chunk else KEEP_ALIVE_COMMENT
+        frame = self._encoder.keep_alive() if self._keep_alive.form == "chunk" else self._comment()
         async with self._beating:
             if not self._committed:
                 await self._commit()
             await self._send({"type": "http.response.body", "body": frame, "more_body": True})
         self._last_sent = self._clock()
+
+    def _comment(self) -> bytes:
+        progress = self._progress()
+        return sse.dump_comment(f"keep-alive, {progress}") if progress else KEEP_ALIVE_COMMENT
 
     async def _fail(self, failure: Exception) -> None:
         """Say in band what went wrong, then have the connection closed. Raises StreamBroken.

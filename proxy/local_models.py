@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-_NOTE = ".relay-model.json"
+from adapters.local.own import NOTE
+
 _PART = re.compile(r"(?!.*(?:\.\.|--))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 """One half of the hub's `ORG/NAME`: huggingface_hub's `validate_repo_id` says what it may be."""
 
@@ -84,24 +85,24 @@ def find_model(state_dir: Path, id: str) -> LocalModel | None:
 def read_note(folder: Path) -> StoredModel | None:
     """The note of a whole model; `None` if there is none that can be read."""
     try:
-        return msgspec.json.decode((folder / _NOTE).read_bytes(), type=StoredModel)
+        return msgspec.json.decode((folder / NOTE).read_bytes(), type=StoredModel)
     except (OSError, ValueError):  # msgspec's errors are ValueErrors
         return None
 
 
 def write_note(folder: Path, note: StoredModel) -> None:
     """From now on the model counts as whole. Raises OSError."""
-    draft = folder / f"{_NOTE}-{secrets.token_hex(4)}"
+    draft = folder / f"{NOTE}-{secrets.token_hex(4)}"
     try:
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(note), indent=2) + b"\n")
-        os.replace(draft, folder / _NOTE)
+        os.replace(draft, folder / NOTE)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def forget_note(folder: Path) -> None:
     """What lies there is about to change, so it is whole no longer. Raises OSError."""
-    (folder / _NOTE).unlink(missing_ok=True)
+    (folder / NOTE).unlink(missing_ok=True)
 
 
 def remove_model(model: LocalModel) -> None:

@@ -132,8 +132,10 @@ class _Rule:
         own = dict.fromkeys(engine.models.values())
         model = engine.models.get(self._model) or (next(iter(own)) if len(own) == 1 else None)
         if model is not None:
-            return Candidate(engine.name, model)
-        self._problem("candidates", f"expected '{engine.name}:MODEL', since the engine does not have just one model")
+            return Candidate(engine.upstream, model)
+        self._problem(
+            "candidates", f"expected '{engine.upstream}:MODEL', since the engine does not have just one model"
+        )
         return None
 
     def _policy(self, options: Mapping[str, object], share: Mapping[str, float]) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -18,16 +19,18 @@ _FLAGS = ("function_calling", "reasoning", "vision", "streaming", "lora", "async
 
 
 class ModelList:
-    """All models that are not retired, then the operator's aliases."""
+    """All models that are not retired, then the operator's aliases. `owner_of` says who answers for one."""
 
-    def __init__(self, shelf: Shelf, owner: str) -> None:
+    def __init__(self, shelf: Shelf, owner_of: Callable[[Model], str]) -> None:
         self._shelf = shelf
-        self._owner = owner
+        self._owner_of = owner_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         catalogue = self._shelf.catalogue
         created = _created(catalogue)
-        rows = [dump_model(model, model.id, self._owner, created) for model in catalogue if not model.is_retired]
+        rows = [
+            dump_model(model, model.id, self._owner_of(model), created) for model in catalogue if not model.is_retired
+        ]
         rows += [row for alias in catalogue.aliases if (row := self._alias(catalogue, alias, created))]
         await send_body(send, encode({"object": "list", "data": rows}))
 
@@ -36,15 +39,15 @@ class ModelList:
             model = catalogue.resolve(alias)
         except RelayError:  # it leads nowhere; a request that uses it is told so
             return None
-        return dump_model(model, alias, self._owner, created) | {"alias_of": model.id}
+        return dump_model(model, alias, self._owner_of(model), created) | {"alias_of": model.id}
 
 
 class ModelDetail:
     """One model, by any name that a request may use for it. Raises RelayError if it is none."""
 
-    def __init__(self, shelf: Shelf, owner: str) -> None:
+    def __init__(self, shelf: Shelf, owner_of: Callable[[Model], str]) -> None:
         self._shelf = shelf
-        self._owner = owner
+        self._owner_of = owner_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         name: str = scope["path_params"]["model"]
@@ -54,7 +57,7 @@ class ModelDetail:
         model = catalogue.resolve(name)
         if model.status == "unknown" and name not in catalogue.aliases:  # there is nothing to tell of it
             raise catalogue.not_found(name)
-        row = dump_model(model, model.id, self._owner, _created(catalogue))
+        row = dump_model(model, model.id, self._owner_of(model), _created(catalogue))
         if name in catalogue.aliases:
             row["alias_of"] = row["id"]
             row["id"] = name

@@ -69,10 +69,21 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
         encoder: StreamEncoder,
         stream: AbstractAsyncContextManager[EventStream],
         headers: Headers = (),
+        progress: Callable[[], str] = str,
     ) -> None:
-        """Send a whole stream. Raises ClientLeft, StreamBroken, or what failed before anything was sent."""
+        """Send a whole stream. Raises ClientLeft, StreamBroken, or what failed before anything was sent.
+
+        `progress` tells what is waited for before it begins.
+        """
         answer = EventStreamAnswer(
-            receive, send, encoder, self.keep_alive, problems=self.problems, headers=headers, cut=self.cut
+            receive,
+            send,
+            encoder,
+            self.keep_alive,
+            problems=self.problems,
+            headers=headers,
+            cut=self.cut,
+            progress=progress,
         )
         await answer.run(stream, self.drain)
 

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from adapters.local.spec import EngineSpec
 from adapters.simulator.rules import RulesError, read_playbook
 from proxy.model_rules import ModelRule, named_engines
+from proxy.own_engines import groups, installed, missing
 from proxy.setting_table import CLOUDFLARE_API, SETTINGS, Setting
 from proxy.sources import Gathered, SourceOptions, Value, gather
 
@@ -305,12 +306,16 @@ def _check_script(draft: _Draft) -> None:
 
 def _check_engines(draft: _Draft) -> None:
     engines, rules = draft.gathered.engines.specs, draft.gathered.models.rules
+    engines[:] = [installed(spec, draft.values["state_dir"]) for spec in engines]
     named, shown = named_engines(rules.values()), draft.gathered.table_origin
     if "cloudflare" in named and not draft.values["api_token"] and "api_token" not in draft.broken:
         draft.warnings.append(f"candidates in {shown} name cloudflare, which is passed over: it has no credentials")
+    for name, group in groups(engines).items():
+        if problem := missing(group[0]):
+            draft.warnings.append(f"engine {name!r} in {shown} cannot run: {problem}")
     budget: int | None = draft.values["engines_memory"]
     for engine in engines:
-        if not engine.models and engine.name not in named:
+        if not engine.models and engine.upstream not in named:
             draft.warnings.append(f"engine {engine.name!r} in {shown} has no models, so nobody can ask for it")
         if budget is not None and engine.memory is not None and engine.memory > budget:
             draft.problems.append(

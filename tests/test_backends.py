@@ -114,3 +114,37 @@ def test_only_those_that_can_are_asked() -> None:
     with pytest.raises(InvalidRequest, match=r"'@cf/acme/chat' offers text generation \(cloudflare, gpu\)") as caught:
         found.able(PRICED, lambda upstream: upstream.chat)
     assert (caught.value.param, caught.value.code) == ("model", "model_not_supported")
+
+
+FIRST: dict[str, tuple[ModelRule | None, str]] = {
+    "the only one": (None, "cloudflare"),
+    "the first in order": (ModelRule((GPU, CLOUDFLARE)), "gpu"),
+    "the cheapest": (ModelRule((CLOUDFLARE, GPU), policy="cheapest"), "gpu"),
+    "the largest share": (
+        ModelRule((CLOUDFLARE, GPU, CPU), policy="share", share={"cloudflare": 1, "cpu": 2}),
+        "cpu",
+    ),
+}
+
+
+@pytest.mark.parametrize(("rule", "name"), FIRST.values(), ids=FIRST)
+def test_who_is_first_is_told_without_a_lot(rule: ModelRule | None, name: str) -> None:
+    assert backends(rule, draw=0.999).first(PRICED).name == name
+
+
+DRAINED: dict[str, tuple[set[str], list[str]]] = {
+    "nobody": (set(), ["gpu", "cpu"]),
+    "the first": ({"gpu"}, ["cpu"]),
+    "the last": ({"cpu"}, ["gpu"]),
+    "all, who then say so themselves": ({"gpu", "cpu"}, ["gpu", "cpu"]),
+}
+
+
+@pytest.mark.parametrize(("drained", "asked"), DRAINED.values(), ids=DRAINED)
+def test_who_is_drained_is_passed_over(drained: set[str], asked: list[str]) -> None:
+    upstreams = {
+        name: Upstream(engine=True, embedder=EMBEDDER, is_drained=lambda name=name: name in drained)  # type: ignore[misc]  # binds now
+        for name in ("gpu", "cpu")
+    }
+    found = Backends(upstreams, "gpu", {}, {PRICED.id: ModelRule((GPU, CPU))})
+    assert [route.name for route, _ in found.able(PRICED, lambda upstream: upstream.embedder)] == asked

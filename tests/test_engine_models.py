@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from adapters.catalogue import CHAT_TASK, EMBEDDING_TASK, load_snapshot
 from adapters.local.spec import EngineSpec
 from proxy.engine_models import engine_models, engines_of
-from proxy.model_rules import Candidate
+from proxy.model_rules import Candidate, ModelRule
 
 LLAMA = "@cf/meta/llama-3.2-3b-instruct"
 CATALOGUE = load_snapshot()
+RETIRED = "@cf/meta/llama-2-7b-chat-int8"
 
 
 def engine(name: str, *names: str, embeddings: tuple[str, ...] = (), window: int | None = None) -> EngineSpec:
@@ -68,3 +71,23 @@ def test_what_is_in_the_catalogue_already_is_found_under_its_own_id() -> None:
     engines = [engine("a", "my-own")]
     offered = CATALOGUE.with_models(engine_models(engines, CATALOGUE))
     assert engines_of(engines, offered) == engines_of(engines, CATALOGUE)
+
+
+REVIVED: dict[str, tuple[list[EngineSpec], dict[str, ModelRule], list[str]]] = {
+    "by its id": ([engine("a", RETIRED)], {}, [RETIRED]),
+    "by its short name": ([engine("a", "llama-2-7b-chat-int8")], {}, [RETIRED]),
+    "as a candidate": ([engine("a", "x")], {RETIRED: ModelRule((Candidate("a", "x"),))}, ["x", RETIRED]),
+    "not as a candidate of others": ([engine("a", "x")], {RETIRED: ModelRule((Candidate("cloudflare"),))}, ["x"]),
+    "not what nobody knows": ([engine("a", "x")], {"no-such": ModelRule((Candidate("a", "x"),))}, ["x"]),
+}
+
+
+@pytest.mark.parametrize(("engines", "rules", "ids"), REVIVED.values(), ids=REVIVED)
+def test_a_retired_model_is_listed_where_an_engine_answers_for_it(
+    engines: list[EngineSpec], rules: dict[str, ModelRule], ids: list[str]
+) -> None:
+    models = engine_models(engines, CATALOGUE, rules)
+    assert [model.id for model in models] == ids
+    assert all((model.status, model.retired_on) == ("listed", None) for model in models)
+    known = CATALOGUE.get(RETIRED)
+    assert known is not None and known.is_retired

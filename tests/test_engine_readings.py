@@ -63,9 +63,26 @@ def test_engines_are_read_as_far_as_they_can_be(local: LocalStatus | None, expec
         transport = open_transport(connect_timeout=1)
         endpoint = Endpoint(name="farm", base_url="http://127.0.0.1:9/v1", profile=PROFILES["vllm"])
         farm = Replicas("farm", [replica_of("1", EngineCalls(transport, endpoint))])
-        await farm.drain("1")
+        farm.drain(["1"])
         drained = EngineReading(engine="farm", replica="1", state="draining", open=0, waiting=0)
-        assert await EngineReadings([farm], local)() == [*expected, drained]
+        assert await EngineReadings([farm], local=local)() == [*expected, drained]
+        await transport.aclose()
+
+    simulate(scene())
+
+
+@pytest.mark.parametrize(("drained", "state"), [((), "starting"), (("",), "draining")])
+def test_a_local_engine_has_its_state_of_the_supervisor_and_its_requests_of_this_process(
+    drained: tuple[str, ...], state: str
+) -> None:
+    async def scene() -> None:
+        transport = open_transport(connect_timeout=1)
+        endpoint = Endpoint(name="gpu", base_url="http://127.0.0.1:9/v1", profile=PROFILES["vllm"])
+        replica = replica_of("", EngineCalls(transport, endpoint))
+        gpu = Replicas("gpu", [replica])
+        gpu.drain(drained)
+        with replica.occupied():
+            assert await EngineReadings([], [gpu], well)() == [EngineReading(engine="gpu", state=state, open=1)]
         await transport.aclose()
 
     simulate(scene())

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from adapters.catalogue import load_snapshot
+from adapters.local import own
+from adapters.local.own import NOTE, OwnModel, OwnOptions
+from adapters.local.serving.options import read_options
 from adapters.local.spec import EngineSpec
+from proxy.engine_models import engines_of
 from proxy.engine_table import KEYS, shown_engine
 from proxy.model_rules import Candidate, ModelRule
 from proxy.settings import Settings, SettingsError, load_settings
@@ -17,6 +23,7 @@ SECRET = "hunter2-hunter2"
 CLOUDFLARE = {"CLOUDFLARE_ACCOUNT_ID": "a" * 32, "CLOUDFLARE_API_TOKEN": "cfut_secret"}
 URL = 'url = "http://127.0.0.1:8000/v1"'
 COMMAND = 'command = "serve --port {port}"'
+OWN = 'kind = "transformers"\nmodel = "org/name"'
 
 
 def load(folder: Path, toml: str, **environ: str) -> Settings:
@@ -159,10 +166,35 @@ BROKEN: dict[str, tuple[str, str]] = {
     "a time of words": (f'{COMMAND}\nkeep_alive = "long"', ".keep_alive in relay.toml: expected a number of seconds"),
     "a time of yes": (f"{COMMAND}\nkeep_alive = true", ".keep_alive in relay.toml: expected a number of seconds"),
     "too little memory": (f"{COMMAND}\nmemory = 20", ".memory in relay.toml: expected a size such as 20GiB"),
-    "an engine of the relay's own": (
-        'kind = "transformers"\nmodel = "org/name"',
-        ".kind in relay.toml: the relay's own engine on transformers comes with a later version",
+    "no model for a kind": (
+        'kind = "transformers"',
+        ".model in relay.toml: missing: kind = 'transformers' needs a folder or ORG/NAME",
     ),
+    "a kind with an address": (
+        f"{URL}\n{OWN}",
+        ".url in relay.toml: has no meaning beside kind = 'transformers'",
+    ),
+    "a kind with a profile": (
+        f'{OWN}\nprofile = "vllm"',
+        ".profile in relay.toml: has no meaning beside kind = 'transformers'",
+    ),
+    "a folder that nobody has": (
+        'kind = "transformers"\nmodel = "./no/such"',
+        ".model in relay.toml: expected a folder that is there, or ORG/NAME",
+    ),
+    "a model that is none": ('kind = "transformers"\nmodel = 1', ".model in relay.toml: expected a folder or ORG/NAME"),
+    "some of the names as vectors": (
+        f'{OWN}\nmodels = ["a", "b"]\nembeddings = ["a"]',
+        ".model in relay.toml: one model makes vectors or text: expected all of models in embeddings, or none",
+    ),
+    "a device that is none": (f'{OWN}\ndevice = "gpu"', ".device in relay.toml: expected auto, cpu, mps, cuda"),
+    "no device": (f"{OWN}\ndevice = []", ".device in relay.toml: expected auto, cpu, mps, cuda"),
+    "a device twice": (f"{OWN}\ndevice = ['cuda:0', 'cuda:0']", ".device in relay.toml: expected auto, cpu, mps, cuda"),
+    "devices that may be one": (f"{OWN}\ndevice = ['cuda', 'cuda:0']", ".device in relay.toml: expected auto, cpu"),
+    "an unknown type": (f'{OWN}\ndtype = "int3"', ".dtype in relay.toml: expected auto, bfloat16, float16 or float32"),
+    "an unknown kind of weights": (f'{OWN}\nquantization = "q4"', ".quantization in relay.toml: expected none, int8"),
+    "our own profile by name": (f'{URL}\nprofile = "relay"', ".profile in relay.toml: expected vllm, sglang"),
+    "a device of a command": (f'{COMMAND}\ndevice = "cpu"', ".device in relay.toml: needs kind = 'transformers'"),
     "an unknown kind": ('kind = "magic"', ".kind in relay.toml: expected transformers"),
     "a model without a kind": (f'{URL}\nmodel = "org/name"', ".model in relay.toml: needs kind = 'transformers'"),
 }
@@ -219,6 +251,13 @@ SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "a local one": ('command = "x"\nport = 1', {"command": "x", "port": 1, "keep_alive": 300.0}),
     "one that stays": ('command = "{socket}"\nkeep_alive = -1', {"command": "'{socket}'", "keep_alive": "forever"}),
     "a folder": ('command = "x"\nport = 1\ndirectory = "."', {"directory": "{folder}"}),
+    "one of our own": (
+        f'{OWN}\ndevice = "cpu"\nthreads = 2',
+        {
+            **{"kind": "transformers", "model": "org/name", "device": "cpu", "threads": 2, "profile": "relay"},
+            **{"models": {"org/name": "org/name"}, "keep_alive": 300.0},
+        },
+    ),
 }
 
 
@@ -229,6 +268,109 @@ def test_an_engine_is_shown_by_the_keys_that_it_was_given(tmp_path: Path, lines:
     if "directory" in shown:
         expected = {**found, "directory": str(tmp_path)}
     assert found == expected
+
+
+def model_folder(place: Path, *, vectors: bool = False) -> Path:
+    """A folder that passes for a model's as far as settings look."""
+    place.mkdir(parents=True)
+    (place / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    if vectors:
+        (place / "modules.json").write_text("[]")
+    return place
+
+
+def told(spec: EngineSpec) -> OwnOptions:
+    """What the process of one of our own engines makes of its command."""
+    assert spec.command[:4] == (sys.executable, "-P", "-m", "adapters.local.serving.main")
+    socket, options = read_options(spec.command[4:])
+    assert str(socket) == "{socket}"
+    return options
+
+
+def test_an_engine_of_our_own_is_a_process_that_is_told_all_of_it(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "my model")
+    spec = engine(
+        tmp_path,
+        'kind = "transformers"\nmodel = "my model"\nmodels = { small = "tiny", "mini" = "tiny" }\ndevice = "cuda:1"\n'
+        'dtype = "float16"\nquantization = "nf4"\nthreads = 3\nmax_concurrency = 8\nqueue = 5\ncontext_window = 4096\n'
+        "trust_remote_code = true\nkeep_alive = 9\nmemory = '2GiB'\nenvironment = { A = 'b' }",
+    )
+    model = OwnModel(folder=folder, device="cuda:1", dtype="float16", quantization="nf4", threads=3)
+    assert told(spec) == OwnOptions(
+        model=model, names=("tiny",), rows=8, queue=5, context=4096, embeddings=False, trust_remote_code=True
+    )
+    assert (spec.profile, spec.keep_alive, spec.memory, spec.environment) == ("relay", 9.0, 2 * 2**30, {"A": "b"})
+    assert spec.is_local
+
+
+def test_an_engine_of_our_own_needs_nothing_but_its_model(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "models" / "My Model")
+    spec = engine(tmp_path, 'kind = "transformers"\nmodel = "models/My Model"')
+    assert spec.models == {"My-Model": "My-Model"}
+    assert told(spec) == OwnOptions(model=OwnModel(folder=folder), names=("My-Model",))
+
+
+@pytest.mark.parametrize("lines", ["", 'embeddings = ["minilm"]'])
+def test_a_folder_says_itself_that_it_makes_vectors(tmp_path: Path, lines: str) -> None:
+    model_folder(tmp_path / "minilm", vectors=True)
+    spec = engine(tmp_path, f'kind = "transformers"\nmodel = "minilm"\nmodels = ["minilm"]\n{lines}')
+    assert spec.embeddings == ("minilm",) and told(spec).embeddings
+
+
+def test_a_model_of_the_hub_lies_where_it_is_pulled_into(tmp_path: Path) -> None:
+    settings = load(tmp_path, f'state_dir = "state"\n[[engines]]\nname = "e"\n{OWN}\n')
+    (spec,) = settings.engines
+    place = tmp_path / "state" / "models" / "org" / "name"
+    assert told(spec).model == OwnModel(folder=place, repository="org/name")
+    assert spec.models == {"org/name": "org/name"}
+
+
+MISSING: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "nothing of it": ((), "org/name is not on this machine: relay models pull org/name"),
+    "a part of it": (("config.json",), "org/name is not whole on this machine: relay models pull org/name"),
+    "all of it": (("config.json", NOTE), None),
+}
+
+
+@pytest.mark.parametrize(("files", "problem"), MISSING.values(), ids=MISSING)
+def test_a_model_that_was_not_pulled_is_a_warning_with_the_command(
+    tmp_path: Path, files: tuple[str, ...], problem: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own, "missing_packages", lambda: [])
+    place = tmp_path / "state" / "models" / "org" / "name"
+    for file in files:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / file).write_text("{}")
+    settings = load(tmp_path, f'state_dir = "state"\n[[engines]]\nname = "e"\n{OWN}\n')
+    assert settings.warnings == (() if problem is None else (f"engine 'e' in relay.toml cannot run: {problem}",))
+
+
+def test_without_the_extra_the_warning_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "missing_packages", lambda: ["torch"])
+    settings = load(tmp_path, f'[[engines]]\nname = "e"\n{OWN}\n')
+    assert settings.warnings == (
+        "engine 'e' in relay.toml cannot run: it needs the extra 'local': pip install 'workers-ai-relay[local]'",
+    )
+
+
+DEVICES = f'{OWN}\ndevice = ["cuda:0", "cuda:1"]\nmodels = ["m"]'
+
+
+def test_several_devices_are_as_many_engines_of_one_name(tmp_path: Path) -> None:
+    settings = load(tmp_path, f'[[engines]]\nname = "gpu"\n{DEVICES}\n[models.x]\ncandidates = ["gpu"]\n')
+    assert [(spec.name, spec.upstream, told(spec).model.device) for spec in settings.engines] == [
+        ("gpu-0", "gpu", "cuda:0"),
+        ("gpu-1", "gpu", "cuda:1"),
+    ]
+    assert settings.model_rules == {"x": ModelRule((Candidate("gpu", "m"),))}
+    assert engines_of(settings.engines, load_snapshot()) == {"m": (Candidate("gpu", "m"),)}
+
+
+@pytest.mark.parametrize("name", ["gpu", "gpu-1", "GPU-0"])
+def test_the_names_of_several_devices_are_taken(tmp_path: Path, name: str) -> None:
+    toml = f'[[engines]]\nname = "gpu"\n{DEVICES}\n[[engines]]\nname = "{name}"\n{URL}\n'
+    (problem,) = problems(tmp_path, toml)
+    assert problem == f"engines[1].name in relay.toml: another engine is called '{name}' too"
 
 
 TWO = f"""

@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from adapters.local.control import EngineClient
 from adapters.local.folders import control_socket
 from adapters.local.host import supervised
 from adapters.local.look import look
-from adapters.local.status import EngineStatus
+from adapters.local.status import EngineStatus, PlaceStatus
 from proxy.app import create_app
 from proxy.handover import Retries
 from proxy.settings import Settings
@@ -236,7 +236,115 @@ async def test_several_addresses_are_replicas_of_one_engine(tmp_path: Path) -> N
             assert 'relay_engine_state{engine="farm",replica="1",state="up"} 1.0' in page
 
 
-async def test_models_of_engines_are_listed(tmp_path: Path) -> None:
+async def test_models_of_engines_are_listed_as_theirs(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        owners = {row["id"]: row["owned_by"] for row in (await client.get("/v1/models")).json()["data"]}
+        assert (owners[OWN], owners[MODEL]) == ("gpu", "cloudflare")
+        row = (await client.get(f"/v1/models/{OWN}")).json()
+        assert (row["id"], row["owned_by"]) == (OWN, "gpu")
+
+
+RETIRED = "@cf/meta/llama-2-7b-chat-int8"
+SERVED = {
+    "by its name": engine_table().replace(OWN, RETIRED),
+    "as a candidate": rule("gpu:tiny", model=RETIRED) + engine_table(),
+}
+
+
+@pytest.mark.parametrize("toml", SERVED.values(), ids=SERVED)
+async def test_a_model_that_cloudflare_has_retired_is_listed_everywhere_where_an_engine_has_it(
+    tmp_path: Path, toml: str
+) -> None:
+    (tmp_path / "relay.toml").write_text(toml)
+    settings = settings_for(tmp_path)
+    async with serving(create_app(settings, settings.tokens)) as relay, calling(relay.url) as client:
+        rows = {row["id"]: row for row in (await client.get("/v1/models")).json()["data"]}
+        assert (rows[RETIRED]["owned_by"], rows[RETIRED]["status"]) == ("gpu", "listed")
+        assert "retired_on" not in rows[RETIRED]
+        found = (await client.get("/client/v4/accounts/local/ai/models/search", params={"per_page": 1000})).json()
+        assert RETIRED in [row["name"] for row in found["result"]]
+
+
+# ---------------------------------------------------------------- draining
+
+
+async def operate(
+    rig: Rig, do: str, name: str, replica: str = "", on_progress: Callable[[str], None] | None = None
+) -> list[PlaceStatus]:
+    """What `relay engines drain` and `resume` ask."""
+    async with EngineClient(control_socket(rig.settings.state_dir)) as operator:
+        if do == "drain":
+            return await operator.drain(name, replica, on_progress=on_progress)
+        return await operator.resume(name, replica)
+
+
+async def test_a_drained_engine_is_passed_over_until_it_is_resumed(tmp_path: Path) -> None:
+    toml = rule("gpu:tiny", "cloudflare") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, *[hello] * 4)
+        await operate(rig, "drain", "gpu")
+        for streamed in (False, True):
+            response = await client.post(CHAT, json=asking(stream=streamed))
+            assert text_of(response) and response.headers["x-relay-upstream"] == "cloudflare"
+            assert "x-relay-handover" not in response.headers, "it was not asked"
+        assert (await rig.status()).starts == 0
+        told = (await client.get("/metrics")).text
+        assert 'relay_engine_state{engine="gpu",replica="",state="draining"} 1.0' in told
+        await operate(rig, "resume", "gpu")
+        assert (await client.post(CHAT, json=asking())).headers["x-relay-upstream"] == "gpu"
+
+
+async def test_where_nobody_is_left_a_drain_is_told(tmp_path: Path) -> None:
     async with rigged(tmp_path, engine_table()) as rig, calling(rig.relay.url) as client:
-        assert OWN in [row["id"] for row in (await client.get("/v1/models")).json()["data"]]
-        assert (await client.get(f"/v1/models/{OWN}")).json()["id"] == OWN
+        assert [status.state for status in await operate(rig, "drain", "gpu")] == ["drained"]
+        for streamed in (False, True):
+            response = await client.post(CHAT, json=asking(model=OWN, stream=streamed))
+            assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
+            assert response.json()["error"]["message"] == (
+                "The engine 'gpu' is drained: it takes no new requests until its operator resumes it."
+            )
+            assert response.headers["x-relay-upstream"] == "gpu"
+
+
+async def test_what_runs_on_a_remote_engine_ends_well_while_it_drains(tmp_path: Path) -> None:
+    vllm = FakeVllm()
+    release = vllm.tokens_held = asyncio.Event()
+    async with serving(vllm) as served:
+        toml = f'[[engines]]\nname = "box"\nurl = "{served.url}"\nprofile = "vllm"\nmodels = ["{OWN}"]\n'
+        async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+            async with asyncio.TaskGroup() as group:
+                running = group.create_task(client.post(CHAT, json=asking(model=OWN, stream=True)))
+                await vllm.begun.wait()
+                told = (await client.get("/metrics")).text
+                assert 'relay_engine_open_requests{engine="box",replica="1"} 1.0' in told
+                assert 'relay_engine_state{engine="box",replica="1",state="up"} 1.0' in told
+                told_of = asyncio.Event()
+                draining = group.create_task(operate(rig, "drain", "box", "1", lambda text: told_of.set()))
+                await told_of.wait()
+                assert (await client.post(CHAT, json=asking(model=OWN))).status_code == 503
+                assert len(vllm.chats) == 1 and not draining.done()
+                release.set()
+            assert text_of(running.result()) == "Hello there"
+            assert [status.state for status in draining.result()] == ["drained"]
+
+
+async def test_whoever_waits_for_a_start_reads_in_comments_how_far_it_is(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    secret = "a line of the log, 42% done"
+    toml = engine_table("--gate", str(gate), "--say", secret)
+    async with (
+        rigged(tmp_path, toml, keepalive=0.05, keepalive_form="comment") as rig,
+        calling(rig.relay.url) as client,
+    ):
+        body = asking(model=OWN, stream=True)
+        async with client.stream("POST", CHAT, json=body) as response:
+            seen = b""
+            async for chunk in response.aiter_raw():
+                seen += chunk
+                if b"42%" in seen and not gate.with_name("opened").exists():
+                    gate.with_name("opened").touch()
+                    await asyncio.to_thread(gate.write_bytes, b"x")
+    assert b": keep-alive, loading gpu\n\n" in seen and b": keep-alive, loading gpu 42%\n\n" in seen
+    assert b"a line of the log" not in seen and seen.endswith(b"data: [DONE]\n\n")

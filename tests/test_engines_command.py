@@ -24,7 +24,7 @@ from adapters.local.address import EngineAddress
 from adapters.local.folders import control_socket, log_file, make_private
 from adapters.local.host import supervised
 from adapters.local.look import look
-from adapters.local.status import EngineStatus, State
+from adapters.local.status import EngineStatus, Place, PlaceStatus, State
 from proxy.cli import cli
 from proxy.commands.engine_log import LogReader
 from proxy.settings import load_settings
@@ -76,6 +76,8 @@ def engines(*words: str) -> Result:
 class Asking(NamedTuple):
     do: str
     name: str
+    replica: str = ""
+    wait: bool = True
 
 
 @contextmanager
@@ -90,7 +92,7 @@ def supervisor(
             for line in self.rfile:
                 question = messages.parse_from_client(line)
                 assert isinstance(question, messages.Command)
-                asked.append(Asking(question.do, question.name))
+                asked.append(Asking(question.do, question.name, question.replica, question.wait))
                 for answer in [status] if status and question.do == "status" else answers:
                     self.wfile.write(messages.dump(msgspec.structs.replace(answer, id=question.id)))
 
@@ -127,9 +129,133 @@ def test_without_engines_it_says_where_they_are_named(folder: Path) -> None:
     assert engines("list").stdout == "no engines; [[engines]] in relay.toml names them\n"
 
 
-def test_remote_engines_alone_ask_no_supervisor(folder: Path) -> None:
-    (folder / "relay.toml").write_text('[[engines]]\nname = "box"\nurl = "http://127.0.0.1:1"\nmodels = ["m"]\n')
-    assert "no relay" not in engines().stdout
+def seen(name: str = "1", **changes: Any) -> PlaceStatus:
+    """A replica of `box`, or with the name `""` the engine `tiny`."""
+    place = Place("box", name) if name else Place("tiny", "")
+    address = f"http://127.0.0.1:{name}/v1" if name else None
+    status = PlaceStatus(place=place, address=address, state="up", open=0, waiting=0, reason="")
+    return msgspec.structs.replace(status, **changes)
+
+
+REMOTE: dict[str, tuple[list[PlaceStatus], list[str]]] = {
+    "one address": (
+        [seen(state="busy", open=3, waiting=2)],
+        ["box remote vllm busy 3 open, 2 waiting there - http://127.0.0.1:1/v1"],
+    ),
+    "several": (
+        [
+            seen(open=1),
+            seen("2", state="resting", reason="it asked for no new work for 7 seconds"),
+            seen("3", state="drained"),
+        ],
+        [
+            "box/1 remote vllm up 1 open - http://127.0.0.1:1/v1",
+            "box/2 remote vllm resting - - http://127.0.0.1:2/v1 it asked for no new work for 7 seconds",
+            "box/3 remote vllm drained - - http://127.0.0.1:3/v1",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("replicas", "rows"), REMOTE.values(), ids=REMOTE)
+def test_the_list_tells_how_each_replica_is(folder: Path, replicas: list[PlaceStatus], rows: list[str]) -> None:
+    urls = [f"http://127.0.0.1:{number}" for number in range(1, len(replicas) + 1)]
+    (folder / "relay.toml").write_text(f'[[engines]]\nname = "box"\nurl = {urls!r}\nmodels = ["m"]\nprofile = "vllm"\n')
+    with supervisor(folder / "state", messages.Done(0, replicas=replicas)):
+        shown = engines().stdout.splitlines()
+        document = json.loads(engines("--json").stdout)
+    assert [" ".join(row.split()) for row in shown[1:]] == rows
+    (box,) = document["engines"]
+    assert document["running"] is True
+    assert (box["open"], len(box["replicas"])) == (sum(replica.open for replica in replicas), len(replicas))
+
+
+BEST = {
+    "the best of all counts": (["down", "drained", "up"], "up"),
+    "none takes work": (["down", "drained"], "drained"),
+    "nobody knows": (["unknown"], "unknown"),
+}
+
+
+@pytest.mark.parametrize(("states", "state"), BEST.values(), ids=BEST)
+def test_a_remote_engine_is_as_well_as_its_best_replica(folder: Path, states: list[str], state: str) -> None:
+    urls = [f"http://127.0.0.1:{number}" for number in range(1, len(states) + 1)]
+    (folder / "relay.toml").write_text(f'[[engines]]\nname = "box"\nurl = {urls!r}\nmodels = ["m"]\n')
+    replicas = [seen(str(number), state=state) for number, state in enumerate(states, 1)]
+    with supervisor(folder / "state", messages.Done(0, replicas=replicas)):
+        assert json.loads(engines("--json").stdout)["engines"][0]["state"] == state
+
+
+@pytest.mark.parametrize(("state", "open", "row"), [("draining", 2, "2 open"), ("drained", 0, "idle for 9 s")])
+def test_a_local_engine_that_is_drained_says_so_beside_its_state(folder: Path, state: str, open: int, row: str) -> None:
+    done = telling(state=State.READY, idle_for=None if open else 9.0)
+    done = msgspec.structs.replace(done, replicas=[seen("", state=state, open=open)])
+    with supervisor(folder / "state", done):
+        (shown,) = [line for line in engines().stdout.splitlines() if line.startswith("tiny")]
+    assert " ".join(shown.split()) == f"tiny local openai ready, {state} {row} 20.0 MB -"
+
+
+DRAINS: dict[str, tuple[list[str], Asking, str]] = {
+    "an engine": (["drain", "tiny"], Asking("drain", "tiny"), "tiny is drained"),
+    "a replica by its place": (["drain", "box", "1"], Asking("drain", "box", "1"), "box/1 (http://127.0.0.1:1/v1)"),
+    "a replica by its full name": (["drain", "box/1"], Asking("drain", "box", "1"), "box/1"),
+    "a replica by its URL": (
+        ["drain", "box", "http://127.0.0.1:1/"],
+        Asking("drain", "box", "http://127.0.0.1:1/v1"),
+        "box/1",
+    ),
+    "without a wait": (["drain", "box", "--no-wait"], Asking("drain", "box", wait=False), "box/1"),
+    "back to work": (["resume", "box", "1"], Asking("resume", "box", "1"), "box/1"),
+}
+
+
+@pytest.mark.parametrize(("words", "asking", "text"), DRAINS.values(), ids=DRAINS)
+def test_draining_is_asked_of_the_supervisor(folder: Path, words: list[str], asking: Asking, text: str) -> None:
+    status = seen("" if "tiny" in words else "1", state="drained")
+    with supervisor(folder / "state", messages.Done(0, replicas=[status])) as asked:
+        result = engines(*words)
+    assert (result.exit_code, asked) == (0, [asking]), result.output
+    assert result.stdout.startswith(text)
+
+
+TOLD: dict[str, tuple[PlaceStatus, str]] = {
+    "drained": (seen(state="drained"), "box/1 (http://127.0.0.1:1/v1) is drained\n"),
+    "not yet": (seen(state="draining", open=2), "box/1 (http://127.0.0.1:1/v1) is draining, 2 under way\n"),
+    "resumed": (seen(state="up"), "box/1 (http://127.0.0.1:1/v1) is taking requests\n"),
+}
+
+
+@pytest.mark.parametrize(("status", "text"), TOLD.values(), ids=TOLD)
+def test_draining_tells_what_has_come_of_it(folder: Path, status: PlaceStatus, text: str) -> None:
+    steps = [messages.Progress(0, text) for text in ("2 requests under way", "2 requests under way", "1 request")]
+    with supervisor(folder / "state", *steps, messages.Done(0, replicas=[status])):
+        result = engines("drain", "box")
+    assert result.stdout == text
+    assert result.stderr == "2 requests under way\n1 request\n"
+
+
+def test_who_no_longer_waits_for_a_drain_is_told_that_it_goes_on(folder: Path) -> None:
+    words = [sys.executable, "-m", "proxy.cli", "engines", "drain", "box"]
+    environ = {**os.environ, "PYTHONPATH": str(ENGINE.parent.parent.parent), "PYTHONUNBUFFERED": "1"}
+    with supervisor(folder / "state", messages.Progress(0, "1 request under way")):
+        with subprocess.Popen(words, stderr=subprocess.PIPE, env=environ, text=True) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "1 request under way\n"
+            process.send_signal(signal.SIGINT)
+            assert "it gets no new requests until relay engines resume" in process.stderr.read()
+            assert process.wait(20) == 1
+
+
+WRONG_DRAINS = {
+    "no such engine": (["drain", "tin"], "no engine 'tin'; did you mean tiny?; there are: tiny, box"),
+    "two replicas at once": (["resume", "box/1", "2"], "box/1 is one replica already, and '2' would be another"),
+}
+
+
+@pytest.mark.parametrize(("words", "text"), WRONG_DRAINS.values(), ids=WRONG_DRAINS)
+def test_draining_what_is_not_there_is_wrong_usage(words: list[str], text: str) -> None:
+    result = engines(*words)
+    assert result.exit_code == 2 and text in result.stderr
 
 
 ROWS: dict[str, tuple[dict[str, Any], str]] = {
@@ -194,7 +320,9 @@ def test_an_engine_that_cannot_start_is_not_a_relay_that_does_not_run(folder: Pa
     assert "The engine 'tiny' ended while it was starting." in result.stderr
 
 
-@pytest.mark.parametrize("words", [["start", "tiny"], ["stop", "tiny"], ["check", "tiny"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["start", "tiny"], ["stop", "tiny"], ["check", "tiny"], ["drain", "box"]], ids=" ".join
+)
 def test_without_a_relay_nothing_can_be_started_or_stopped(words: list[str]) -> None:
     result = engines(*words)
     assert result.exit_code == 1
@@ -247,8 +375,9 @@ CHECKS: dict[str, tuple[Canned, str, int]] = {
     "fine": (as_json(200, {"data": [{"id": "m"}, {"id": "x"}]}), "answers; models: m, x", 0),
     "another model": (as_json(200, {"data": [{"id": "x"}]}), "does not list m; it has x", 1),
     "no models": (as_json(200, {"data": []}), "does not list m; it has no models", 1),
-    "a wrong key": (Canned(401, b""), "refuses the key (401): api_key or api_key_env sets it", 1),
-    "an error": (Canned(500, b""), "answers 500", 1),
+    "a wrong key": (Canned(401, b""), "refuses the key (401)\n  Set api_key, or api_key_env", 1),
+    "an error": (Canned(500, b""), "answers 500 at /v1/models\n  It may be hard at work", 1),
+    "no list of models": (Canned(404, b""), "answers; it has no list of models", 0),
     "another program": (Canned(200, b"<html>"), "answers with something else than a list of models", 1),
 }
 
@@ -274,7 +403,7 @@ def test_a_check_does_not_wait_for_ever(folder: Path, monkeypatch: pytest.Monkey
         (folder / "relay.toml").write_text(f'[[engines]]\nname = "box"\nurl = "{server.url}"\nmodels = ["m"]\n')
         result = engines("check", "box")
         hold.set()
-    assert (result.exit_code, result.stdout) == (1, f"{server.url}/v1: does not answer in time\n")
+    assert result.exit_code == 1 and result.stdout.startswith(f"{server.url}/v1: does not answer in time\n")
 
 
 def test_a_check_tells_of_each_replica(folder: Path) -> None:
@@ -283,10 +412,29 @@ def test_a_check_tells_of_each_replica(folder: Path) -> None:
     )
     result = engines("check", "box")
     assert result.exit_code == 1
-    assert result.stdout.splitlines() == [
+    assert result.stdout.splitlines()[::2] == [
         "http://127.0.0.1:1/v1: cannot be reached (ConnectError)",
         "unix:/nowhere/x: cannot be reached (ConnectError)",
     ]
+    assert result.stdout.count("Start it, or correct its url") == 2
+
+
+HEALTH: dict[str, tuple[Canned, str, int]] = {
+    "ready": (Canned(200, b""), "answers; models: m", 0),
+    "loading": (as_json(503, {"error": {"message": "Loading model"}}), "is loading its model (503)", 1),
+    "another program": (Canned(404, b""), "answers 404 at /health\n  Its url is that of its OpenAI interface", 1),
+}
+
+
+@pytest.mark.parametrize(("answer", "text", "status"), HEALTH.values(), ids=HEALTH)
+def test_a_check_asks_first_whether_an_engine_is_ready(folder: Path, answer: Canned, text: str, status: int) -> None:
+    models = as_json(200, {"data": [{"id": "m"}]})
+    with serving(lambda asked: answer if asked.path == "/health" else models) as server:
+        (folder / "relay.toml").write_text(
+            f'[[engines]]\nname = "box"\nurl = "{server.url}"\nmodels = ["m"]\nprofile = "llama-server"\n'
+        )
+        result = engines("check", "box")
+    assert (result.exit_code, result.stdout.startswith(f"{server.url}/v1: {text}")) == (status, True), result.output
 
 
 def test_a_check_believes_no_list_of_chatglm_cpp(folder: Path) -> None:
@@ -376,6 +524,9 @@ COMPLETIONS = {
     "an engine": ("relay engines start ", {"tiny", "box"}),
     "the rest of its name": ("relay engines logs ti", {"tiny"}),
     "a command": ("relay engines st", {"start", "stop"}),
+    "another command": ("relay engines dr", {"drain"}),
+    "a replica": ("relay engines drain box ", {"1"}),
+    "a replica of nothing": ("relay engines drain x ", set()),
     "a flag of the list": ("relay engines --js", {"--json"}),
     "a stored model": ("relay models rm ac", {"acme/tiny"}),
     "an engine of another file": ("relay engines start --config other.toml ", {"other"}),

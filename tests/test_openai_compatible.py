@@ -617,3 +617,16 @@ async def test_frames_that_came_in_one_read_are_one_batch(engine: FakeEngine, ma
     async with made("openai").stream_chat(REQUEST, Call("id")) as batches:
         assert await anext(batches) == [Delta("a"), Delta("b")]
         assert await anext(batches) == [Finish("stop", None)]
+
+
+async def test_an_engine_that_keeps_the_queue_itself_is_sent_everything(engine: FakeEngine, made: Make) -> None:
+    go = asyncio.Event()
+    engine.script(CHAT, held(go, answer(200, WHOLES["relay"])))
+    adapter = made("relay", max_concurrency=1, queue=0)
+    async with asyncio.timeout(DEADLINE), asyncio.TaskGroup() as group:
+        asked = [group.create_task(adapter.chat(REQUEST, Call(str(i)))) for i in range(5)]
+        while len(engine.requests) < 5:
+            engine.arrived.clear()
+            await engine.arrived.wait()
+        go.set()
+    assert len(asked) == 5 and adapter.open == 0

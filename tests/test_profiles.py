@@ -66,6 +66,7 @@ SAMPLING: dict[str, Any] = {
     "chat_template_kwargs": {"thinking": False},
 }
 DROPPED: dict[str, list[str]] = {
+    "relay": [],
     "vllm": [],
     "sglang": [],
     "llama-server": [],

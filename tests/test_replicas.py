@@ -388,7 +388,7 @@ async def test_retry_after_closes_it_to_new_work_that_long() -> None:
         farm.engines[0].status, farm.engines[0].retry_after = 429, 7
         await farm.ask(text)
         farm.engines[0].status = None
-        assert farm.states == [State.BUSY, State.UP]
+        assert farm.states == [State.RESTING, State.UP]
         assert "no new work for 7 seconds" in farm.replicas.status()[0].reason
         farm.clock.now += 6.9
         await farm.ask(text)
@@ -406,7 +406,7 @@ async def test_where_all_ask_for_time_the_client_is_told_how_long() -> None:
             await farm.ask()
         farm.clock.now += 2
         asked, call = farm.asked, Call("id")
-        with pytest.raises(RelayError, match=r"No replica of the engine 'farm' can take work \(2 busy\)") as caught:
+        with pytest.raises(RelayError, match=r"No replica of the engine 'farm' can take work \(2 resting\)") as caught:
             await farm.ask("Hi", call)
         assert caught.value.fault is Fault.OVERLOADED and caught.value.retry_after == pytest.approx(7)
         assert farm.asked == asked == [1, 1] and call.upstream == "farm"
@@ -422,34 +422,52 @@ async def test_draining_finishes_what_runs_and_takes_nothing_new() -> None:
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(farm.stream(text))
             await farm.engines[0].begun.wait()
-            drained = tasks.create_task(farm.replicas.drain("0"))
-            await until(lambda: farm.states[0] is State.DRAINING)
+            farm.replicas.drain(["0"])
+            assert farm.states == [State.DRAINING, State.UP]
             for _ in range(5):
                 await farm.ask(text)
                 await farm.embed()
             assert farm.asked == [1, 10]
-            assert not drained.done() and farm.replicas.status()[0].open == 1
+            assert farm.replicas.status()[0].open == 1
             release.set()
-        assert running.result() == "Hello there" and drained.done()
-        farm.replicas.resume("0")
+        assert running.result() == "Hello there" and farm.replicas.status()[0].open == 0
+        farm.replicas.drain([])
         await farm.ask(text)
         assert farm.asked == [2, 10]
 
 
-async def test_what_is_drained_is_not_asked_even_if_nobody_else_is_left() -> None:
-    async with cluster() as farm:
-        for name in ("0", "1"):
-            await farm.replicas.drain(name)
-        with pytest.raises(RelayError, match="2 draining") as caught:
-            await farm.ask()
+@pytest.mark.parametrize("size", [1, 2])
+async def test_what_is_drained_is_not_asked_even_if_nobody_else_is_left(size: int) -> None:
+    async with cluster(size) as farm:
+        farm.replicas.drain(["0", "1"])
+        call = Call("id")
+        with pytest.raises(RelayError, match="^The engine 'farm' is drained: it takes no new requests") as caught:
+            await farm.ask("Hi", call)
         assert (caught.value.fault, caught.value.retry_after) == (Fault.OVERLOADED, None)
-        assert farm.asked == [0, 0]
+        assert farm.asked == [0] * size and call.upstream == "farm" and farm.replicas.is_drained
 
 
-async def test_a_name_that_is_none_is_told() -> None:
+async def test_who_is_drained_is_not_the_least_bad_of_those_in_trouble() -> None:
     async with cluster() as farm:
-        with pytest.raises(LookupError, match="the engine 'farm' has no replica '7', but 0, 1"):
-            await farm.replicas.drain("7")
+        farm.replicas.drain(["0"])
+        farm.engines[1].status, farm.engines[1].retry_after = 503, 9
+        for _ in range(2):
+            with pytest.raises(RelayError) as caught:
+                await farm.ask()
+        assert "(1 draining, 1 resting)" in caught.value.message
+        assert farm.asked == [0, 1] and not farm.replicas.is_drained
+
+
+async def test_one_alone_is_asked_whatever_is_known_of_it() -> None:
+    async with cluster(1) as farm:
+        (engine,) = farm.engines
+        engine.status, engine.retry_after = 503, 20
+        for tries in range(1, THRESHOLD + 2):
+            with pytest.raises(RelayError, match="^The engine"):
+                await farm.ask()
+            assert farm.asked == [tries]
+        engine.status = None
+        assert await farm.ask() == "Hello there" and farm.asked == [THRESHOLD + 2]
 
 
 async def test_an_engine_that_is_told_to_stop_finishes_what_it_has() -> None:

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
 import msgspec
 
 from adapters.errors import Fault, RelayError
 from adapters.local import messages
 from adapters.local.address import EngineAddress
-from adapters.local.status import EngineStatus
+from adapters.local.status import EngineStatus, PlaceStatus
 
 OnProgress = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class _Call:
     listeners: list[OnProgress] = field(default_factory=list)
 
 
-_Answer = _Hold | list[EngineStatus] | messages.Refused
+_Answer = _Hold | messages.Done | messages.Refused
 
 
 class EngineClient:
@@ -99,20 +99,45 @@ class EngineClient:
 
     async def status(self) -> list[EngineStatus]:
         """Of all local engines. Raises RelayError."""
-        return await self._command("status", "", None)
+        return (await self._command("status")).engines
 
     async def start(self, name: str, on_progress: OnProgress | None = None) -> EngineStatus:
         """Start the engine if it is not running, and wait until it is ready. Raises RelayError."""
-        return (await self._command("start", name, on_progress))[0]
+        return (await self._command("start", name, on_progress=on_progress)).engines[0]
 
     async def stop(self, name: str) -> EngineStatus:
         """Let the engine's requests finish, then stop it; the next request starts it again. Raises RelayError."""
-        return (await self._command("stop", name, None))[0]
+        return (await self._command("stop", name)).engines[0]
+
+    async def replicas(self) -> list[PlaceStatus]:
+        """All replicas of all engines, remote ones too, as the worker processes see them. Raises RelayError."""
+        return (await self._command("replicas")).replicas
+
+    async def drain(
+        self, name: str, replica: str = "", *, wait: bool = True, on_progress: OnProgress | None = None
+    ) -> list[PlaceStatus]:
+        """Give an engine, or one of its replicas, no more requests, until `resume`; the relay's processes know by then.
+
+        With `wait` it returns when what was under way there has ended, of which `on_progress` is told. Raises
+        RelayError.
+        """
+        return (await self._command("drain", name, replica, wait=wait, on_progress=on_progress)).replicas
+
+    async def resume(self, name: str, replica: str = "") -> list[PlaceStatus]:
+        """Undo `drain`. Raises RelayError."""
+        return (await self._command("resume", name, replica)).replicas
 
     async def _command(
-        self, do: Literal["status", "start", "stop"], name: str, on_progress: OnProgress | None
-    ) -> list[EngineStatus]:
-        return await (await self._connected()).command(do, name, on_progress)
+        self,
+        do: messages.Do,
+        name: str = "",
+        replica: str = "",
+        *,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> messages.Done:
+        command = messages.Command(0, do, name, replica, wait)
+        return await (await self._connected()).command(command, on_progress)
 
     async def _connected(self) -> _Link:
         async with self._connecting:
@@ -183,13 +208,12 @@ class _Link:
 
     # ---------------------------------------------------------------- questions
 
-    async def command(
-        self, do: Literal["status", "start", "stop"], name: str, on_progress: OnProgress | None
-    ) -> list[EngineStatus]:
+    async def command(self, command: messages.Command, on_progress: OnProgress | None) -> messages.Done:
+        """The answer to the command, which gets its `id` here. Raises RelayError."""
         call = self._new_call("")
-        self._send(messages.Command(call.id, do, name))
+        self._send(msgspec.structs.replace(command, id=call.id))
         answer = await self._wait(call, on_progress)
-        assert isinstance(answer, list)
+        assert isinstance(answer, messages.Done)
         return answer
 
     def _new_call(self, name: str) -> _Call:
@@ -257,9 +281,9 @@ class _Link:
             case messages.Refused(number):
                 if call := self._calls.get(number):
                     self._settle(call, message)
-            case messages.Done(number, engines):
+            case messages.Done(number):
                 if call := self._calls.get(number):
-                    self._settle(call, engines)
+                    self._settle(call, message)
 
     def _take_engine(self, number: int, address: EngineAddress) -> None:
         call = self._calls.get(number)

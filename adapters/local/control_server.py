@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from adapters.errors import RelayError
 from adapters.local import messages
 from adapters.local.engine import Engine
+from adapters.local.status import Place, PlaceStatus, Sighting
 from adapters.local.supervisor import Supervisor
 
 log = logging.getLogger("relay.engines")
@@ -65,6 +67,8 @@ class Connection:
         self._writer = writer
         self._leases: dict[int, _Lease] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
+        self._surveys: dict[int, asyncio.Future[Sequence[Sighting]]] = {}
+        self._numbers = itertools.count(1)
 
     async def serve(self) -> None:
         try:
@@ -77,6 +81,10 @@ class Connection:
                 for answer in list(self._answering.values()):
                     answer.cancel()
         finally:
+            self._supervisor.draining.remove(self)
+            for survey in self._surveys.values():
+                if not survey.done():
+                    survey.set_result(())
             for lease in self._leases.values():
                 lease.engine.release(lease)
             self._writer.close()
@@ -94,8 +102,28 @@ class Connection:
         del self._leases[number]
         self.send(messages.Gone(number))
 
+    def drained(self, places: Sequence[Place]) -> None:
+        """As a Watcher."""
+        self.send(messages.Drained(list(places)))
+
+    async def survey(self) -> Sequence[Sighting]:
+        """As a Watcher."""
+        number = next(self._numbers)
+        survey: asyncio.Future[Sequence[Sighting]] = asyncio.get_running_loop().create_future()
+        self._surveys[number] = survey
+        self.send(messages.Survey(number))
+        try:
+            return await survey
+        finally:
+            del self._surveys[number]
+
     def _take(self, message: messages.FromClient, group: asyncio.TaskGroup) -> None:
         match message:
+            case messages.Watch():
+                self._supervisor.draining.add(self)
+            case messages.Seen(number, replicas):
+                if (survey := self._surveys.get(number)) and not survey.done():
+                    survey.set_result(replicas)
             case messages.Use(number, busy):
                 if lease := self._leases.get(number):
                     lease.engine.use(lease, busy)
@@ -116,18 +144,49 @@ class Connection:
 
     async def _answer(self, message: messages.Ask | messages.Command) -> None:
         try:
-            engine = self._supervisor.engine(message.name)
             match message:
-                case messages.Ask(number):
+                case messages.Ask(number, name):
+                    engine = self._supervisor.engine(name)
                     address = await engine.ready(self._progress(number))
                     self._leases[number] = lease = _Lease(self, number, engine)
                     engine.add(lease)
                     self.send(messages.Ready(number, address))
-                case messages.Command(number, do):
-                    await (engine.stop() if do == "stop" else engine.start(self._progress(number)))
-                    self.send(messages.Done(number, [engine.status()]))
+                case messages.Command(_, "start" | "stop"):
+                    self.send(await self._run(message))
+                case _:
+                    self.send(await self._replicas(message))
         except RelayError as exc:
             self.send(messages.Refused(message.id, exc.fault.name, exc.message, exc.retry_after))
 
+    async def _run(self, command: messages.Command) -> messages.Done:
+        engine = self._supervisor.engine(command.name)
+        await (engine.stop() if command.do == "stop" else engine.start(self._progress(command.id)))
+        return messages.Done(command.id, [engine.status()])
+
+    async def _replicas(self, command: messages.Command) -> messages.Done:
+        """How the replicas are that are meant, drained or resumed if that was asked for. Raises RelayError."""
+        draining = self._supervisor.draining
+        if command.do == "replicas":
+            return messages.Done(command.id, replicas=await draining.look())
+        places = draining.find(command.name, command.replica)
+        (draining.drain if command.do == "drain" else draining.resume)(places)
+        tell, told = self._progress(command.id), ""
+        while True:
+            found = [status for status in await draining.look() if status.place in places]
+            if command.do == "resume" or not command.wait or not (text := _under_way(found)):
+                return messages.Done(command.id, replicas=found)
+            if text != told:
+                told = text
+                tell(text)
+            await asyncio.sleep(self._supervisor.pace.survey_interval)
+
     def _progress(self, number: int) -> Callable[[str], None]:
         return lambda text: self.send(messages.Progress(number, text))
+
+
+def _under_way(replicas: Sequence[PlaceStatus]) -> str:
+    """What is to end before they are idle, in words; `""` if nothing is."""
+    count = sum(replica.open for replica in replicas)
+    reasons = {replica.reason for replica in replicas if replica.state == "draining" and replica.reason}
+    parts = [f"{count} request{'s' * (count != 1)} under way"] * bool(count) + sorted(reasons)
+    return "; ".join(parts)

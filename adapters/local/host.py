@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from adapters.local.condition import Probe
@@ -41,16 +41,24 @@ def supervised(
 ) -> Iterator[None]:
     """Local engines can be had through `control_socket(state_dir)` within the block, and are gone when it is left.
 
-    `surroundings` are the environment variables that engines inherit, less the relay's own. Without a local engine
-    among `specs` nothing is started. Raises SupervisorRefused.
+    It knows what is drained of remote ones, too; without any engine nothing is started. `surroundings` are the
+    environment variables that engines inherit, less the relay's own. Raises SupervisorRefused; where all engines are
+    remote that is a warning in the log, for they can be used all the same.
     """
-    if not any(spec.is_local for spec in specs):
+    if not specs:
         yield
         return
     launch = Launcher(state_dir=state_dir, surroundings=surroundings)
     supervisor = Supervisor(specs, launch=launch, probe=probe, memory_budget=memory_budget, pace=pace)
-    path = control_socket(state_dir)
-    with _alone(path.parent), _listener(path) as listener:
+    with ExitStack() as stack:
+        try:
+            listener = stack.enter_context(_control(control_socket(state_dir)))
+        except SupervisorRefused as exc:
+            if any(spec.is_local for spec in specs):
+                raise
+            log.warning("engines cannot be drained here: %s", exc)
+            yield
+            return
         host = _Host(supervisor, listener)
         host.start()
         try:
@@ -88,6 +96,13 @@ class _Host:
     async def _serve(self) -> None:
         async with self._supervisor.running(), listening(self._supervisor, self._listener):
             await self._stop.wait()
+
+
+@contextmanager
+def _control(path: Path) -> Iterator[socket.socket]:
+    """The control socket, ours alone. Raises SupervisorRefused."""
+    with _alone(path.parent), _listener(path) as listener:
+        yield listener
 
 
 @contextmanager

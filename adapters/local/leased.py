@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
@@ -10,18 +11,23 @@ from typing import Protocol
 from adapters.base import Call, EventStream
 from adapters.canonical import ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from adapters.engine_calls import EngineCalls
+from adapters.engine_health import Health, probe
+from adapters.engine_stats import EngineStats
 from adapters.errors import Fault, RelayError
 from adapters.local.address import EngineAddress
 from adapters.openai_compatible import OpenAICompatible
 
 _SUSPECT = frozenset((Fault.UPSTREAM_UNREACHABLE, Fault.UPSTREAM_ERROR, Fault.UPSTREAM_TIMEOUT))
 """What may mean that the engine is dead; the supervisor looks."""
+_SHARE = re.compile(r"(?<![\d.])(100|\d{1,2})(?:\.\d+)? ?%")
 
 
 class Leases(Protocol):
     """The supervisor, as its clients see it."""
 
-    def lease(self, name: str) -> AbstractAsyncContextManager[EngineAddress]: ...
+    def lease(
+        self, name: str, on_progress: Callable[[str], None] | None = None
+    ) -> AbstractAsyncContextManager[EngineAddress]: ...
 
     def report_failure(self, name: str) -> None: ...
 
@@ -34,6 +40,7 @@ class LeasedEngine:
 
     def __init__(self, name: str, leases: Leases, reach: Callable[[EngineAddress], EngineCalls]) -> None:
         self.name = name
+        self.stats = EngineStats()
         self._leases = leases
         self._reach = reach
         self._address: EngineAddress | None = None
@@ -52,21 +59,34 @@ class LeasedEngine:
         async with self._leased(call) as engine:
             return await engine.embed(request, call)
 
+    async def look(self, open_requests: int) -> Health:
+        """What the engine tells, as far as it runs. One that does not is as good as ready: a request starts it."""
+        if self._engine is None:
+            return Health(ready=True)
+        health = await probe(self._engine.calls, open_requests=open_requests)
+        return health if health.ready or open_requests else Health(ready=True)
+
     @asynccontextmanager
     async def _leased(self, call: Call) -> AsyncIterator[OpenAICompatible]:
         """The engine where it is now; waits while it starts, as long as the client does."""
         patience = call.remaining()
+
+        def hear(text: str) -> None:
+            call.progress = loading(self.name, text)
+
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(None if patience == float("inf") else max(0.0, patience)):
-                    address = await stack.enter_async_context(self._leases.lease(self.name))
+                    address = await stack.enter_async_context(self._leases.lease(self.name, hear))
             except TimeoutError:
                 raise RelayError(Fault.UPSTREAM_TIMEOUT, f"The engine '{self.name}' did not start in time.") from None
+            finally:
+                call.progress = ""
             yield self._at(address)
 
     def _at(self, address: EngineAddress) -> OpenAICompatible:
         if self._engine is None:
-            self._engine = OpenAICompatible(self._reach(address), on_failure=self._suspect)
+            self._engine = OpenAICompatible(self._reach(address), stats=self.stats, on_failure=self._suspect)
         elif address != self._address:
             self._engine.calls = self._reach(address)
         self._address = address
@@ -75,3 +95,9 @@ class LeasedEngine:
     def _suspect(self, error: RelayError) -> None:
         if error.fault in _SUSPECT:
             self._leases.report_failure(self.name)
+
+
+def loading(name: str, progress: str) -> str:
+    """What a client may hear of a start: of the supervisor's text, which ends in a line of the log, a share alone."""
+    found = _SHARE.search(progress)
+    return f"loading {name} {found[1]}%" if found else f"loading {name}"

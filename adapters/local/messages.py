@@ -3,6 +3,9 @@
 A worker process asks for an engine once and may then use it as long as the supervisor does not recall it: it tells when
 its first request begins (`Use`, busy) and its last one ends, and nobody waits for that. `id` is the worker's choice,
 unique on its connection; one that is unknown, since messages have crossed, is left alone.
+
+On a connection of its own a worker hears which replicas the operator has drained (`Watch`, `Drained`), and is asked how
+its replicas are (`Survey`, whose `id` is the supervisor's choice, and `Seen`).
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ from typing import Literal
 import msgspec
 
 from adapters.local.address import EngineAddress
-from adapters.local.status import EngineStatus
+from adapters.local.status import EngineStatus, Place, PlaceStatus, Sighting
+
+Do = Literal["status", "start", "stop", "replicas", "drain", "resume"]
 
 # ---------------------------------------------------------------- to the supervisor
 
@@ -50,14 +55,31 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
 
 
 class Command(msgspec.Struct, frozen=True, tag="command"):
-    """From the operator. Answered by Progress, any number of times, and Done or Refused."""
+    """From the operator. Answered by Progress, any number of times, and Done or Refused.
+
+    `replica` is one of the engine's by its place in the settings, its URL or its name; without it all are meant.
+    `wait` counts for `drain`: until nothing is under way there.
+    """
 
     id: int
-    do: Literal["status", "start", "stop"]
+    do: Do
     name: str = ""
+    replica: str = ""
+    wait: bool = True
 
 
-FromClient = Ask | Cancel | Use | Return | Report | Command
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """To hear at once, and whenever it changes, what is drained; this connection answers each Survey."""
+
+
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """The answer to the Survey `id`."""
+
+    id: int
+    replicas: list[Sighting]
+
+
+FromClient = Ask | Cancel | Use | Return | Report | Command | Watch | Seen
 
 # ---------------------------------------------------------------- from the supervisor
 
@@ -95,10 +117,23 @@ class Gone(msgspec.Struct, frozen=True, tag="gone"):
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
     id: int
-    engines: list[EngineStatus]
+    engines: list[EngineStatus] = []
+    replicas: list[PlaceStatus] = []
 
 
-FromSupervisor = Progress | Ready | Refused | Recall | Gone | Done
+class Drained(msgspec.Struct, frozen=True, tag="drained"):
+    """All that is drained; whatever is not in it takes work."""
+
+    places: list[Place]
+
+
+class Survey(msgspec.Struct, frozen=True, tag="survey"):
+    """To tell how the replicas are, as this process sees them."""
+
+    id: int
+
+
+FromSupervisor = Progress | Ready | Refused | Recall | Gone | Done | Drained | Survey
 
 LIMIT = 2**20
 """Bytes of a line."""

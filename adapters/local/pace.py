@@ -26,3 +26,7 @@ class Pace:
     drain_timeout: float = 30.0
     recall_timeout: float = 2.0
     """For the processes that use an engine to say that they are not using it now."""
+    survey_timeout: float = 2.0
+    """For the worker processes to say how their replicas are."""
+    survey_interval: float = 0.2
+    """Between two such questions, while somebody waits for a replica to finish what it has."""

@@ -16,6 +16,7 @@ from adapters.local import guard
 from adapters.local.address import AddressTaken, EngineAddress, choose_address
 from adapters.local.folders import FolderRefused, engine_socket, log_file, make_private, run_folder
 from adapters.local.logfile import LIMIT, LogFile
+from adapters.local.own import ENVIRONMENT, EXPLAINED
 from adapters.local.spec import EngineSpec
 
 SECRET_PREFIXES = ("CLOUDFLARE_", "RELAY_")
@@ -56,7 +57,7 @@ class Launcher:
             pipe = LogPipe(log)
             with theirs:
                 address, child = await self._spawn(spec, theirs, pipe)
-            process = EngineProcess(address, child, log)
+            process = EngineProcess(address, child, log, pipe if spec.own is not None else None)
             try:
                 await process.take_pid(ours)
                 yield process
@@ -69,6 +70,7 @@ class Launcher:
         self, spec: EngineSpec, life_line: socket.socket, pipe: LogPipe
     ) -> tuple[EngineAddress, asyncio.subprocess.Process]:
         folder = run_folder(self.state_dir)
+        own = dict(ENVIRONMENT) if spec.own is not None else {}
         try:
             make_private(folder)
             address, command = choose_address(spec, engine_socket(folder, spec.name))
@@ -79,7 +81,7 @@ class Launcher:
                     stdin=life_line.fileno(),
                     stdout=output,
                     stderr=output,
-                    env=engine_environment(self.surroundings, spec.environment),
+                    env=engine_environment(self.surroundings, {**own, **spec.environment}),
                     cwd=spec.directory,
                     start_new_session=True,  # Ctrl-C is for the relay, which ends its engines in order
                 )
@@ -120,13 +122,19 @@ class LogPipe(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended.set()
 
-    async def close(self) -> None:
-        """Once nobody is left who could write, or after a moment: someone who got away may hold the other end."""
-        assert self._transport is not None
+    async def drained(self) -> bool:
+        """Whether all has been written, for nobody is left who could write more; waits a moment for that."""
         try:
             async with asyncio.timeout(_LAST_WORDS):
                 await self._ended.wait()
-        except TimeoutError:
+        except TimeoutError:  # someone who got away may hold the other end
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Once it is drained, or after a moment."""
+        assert self._transport is not None
+        if not await self.drained():
             self._transport.close()
             await self._ended.wait()
 
@@ -134,12 +142,16 @@ class LogPipe(asyncio.Protocol):
 class EngineProcess:
     """A running engine behind its guard."""
 
-    def __init__(self, address: EngineAddress, child: asyncio.subprocess.Process, log: LogFile) -> None:
+    def __init__(
+        self, address: EngineAddress, child: asyncio.subprocess.Process, log: LogFile, last_words: LogPipe | None
+    ) -> None:
+        """`last_words`: the engine is our own, and its last line may be its explanation."""
         self.address = address
         self.pid: int | None = None
         """The engine's own, not the guard's; known from when the guard has told it."""
         self._child = child
         self._log = log
+        self._last_words = last_words
 
     @property
     def last_line(self) -> str:
@@ -148,7 +160,11 @@ class EngineProcess:
 
     async def wait(self) -> str:
         """How it ended, in words, once it has."""
-        return describe(await self._child.wait())
+        status = await self._child.wait()
+        if self._last_words is not None and status in EXPLAINED:
+            await self._last_words.drained()
+            return self._log.last_line or describe(status)
+        return describe(status)
 
     async def take_pid(self, life_line: socket.socket) -> None:
         """Read the guard's one line. Nothing comes from a guard that has failed, which `wait` tells."""

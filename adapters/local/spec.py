@@ -7,12 +7,17 @@ from pathlib import Path
 
 import msgspec
 
+from adapters.local.own import OwnModel
+
 KEEP_ALIVE = 300.0
 START_TIMEOUT = 600.0
 
 
 class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One `[[engines]]` entry: a remote engine has `urls`, a local one a `command`; never both.
+
+    An engine of the relay's own has the command that runs `own`. Where an entry names several devices there is one of
+    these for each, and `group` is the entry's name.
 
     `urls` are base URLs that end in `/v1` (several are replicas of one another), with `weights` beside them. In
     `command` the texts `{port}` and `{socket}` stand for where the engine shall listen; a command with neither listens
@@ -39,6 +44,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout: float = START_TIMEOUT
     memory: int | None = None
     trust_remote_code: bool = False
+    own: OwnModel | None = None
+    group: str | None = None
 
     def __repr__(self) -> str:
         return f"EngineSpec({self.name!r})"  # the key and the environment are nobody's to print
@@ -46,3 +53,8 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_local(self) -> bool:
         return bool(self.command)
+
+    @property
+    def upstream(self) -> str:
+        """What candidates and `x-relay-upstream` call it."""
+        return self.group or self.name

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from adapters.errors import Fault, RelayError
 from adapters.local.condition import Probe
+from adapters.local.draining import Draining
 from adapters.local.engine import Engine
 from adapters.local.memory import MemoryBudget
 from adapters.local.pace import Pace
@@ -17,7 +18,7 @@ from adapters.local.status import EngineStatus
 
 
 class Supervisor:
-    """Starts, watches and stops the engines of `specs` that have a command; the others are not its matter.
+    """Starts, watches and stops the engines of `specs` that have a command, and knows what is drained of all of them.
 
     `memory_budget` is what they may take together, in bytes; an engine that names no `memory` is not counted.
     Time is that of the event loop it runs in, which is the only one that may call it.
@@ -32,7 +33,9 @@ class Supervisor:
         memory_budget: int | None = None,
         pace: Pace | None = None,
     ) -> None:
-        pace = pace or Pace()
+        self.pace = pace = pace or Pace()
+        specs = tuple(specs)
+        self.draining = Draining(specs, pace.survey_timeout)
         budget = MemoryBudget(memory_budget, pace.room_timeout)
         self._engines = {spec.name: Engine(spec, launch, probe, budget, pace) for spec in specs if spec.is_local}
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator
-from typing import Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -18,10 +17,15 @@ import msgspec
 
 from adapters.cloudflare_account import Access, Refused, TokenStatus, check_models_permission, verify_token
 from adapters.errors import Fault, RelayError
+from adapters.local.spec import EngineSpec
 from auth.token_file import exposure
+from proxy.commands.checks import Check
+from proxy.commands.engine_diagnosis import examine_engines
 from proxy.commands.local_relay import find_relay
+from proxy.commands.options import surroundings
 from proxy.commands.start_text import local_url
 from proxy.commands.tokens import token_file
+from proxy.own_engines import groups, missing
 from proxy.settings import Settings
 
 _NETWORK_TIMEOUT = 10.0  # seconds, for each of name, connection and answer
@@ -54,22 +58,16 @@ _TOKEN_ADVICE = {
 }
 _PERMISSION_ADVICE = {**_TOKEN_ADVICE, 10000: _FIX_ACCESS, 1000: _FIX_ACCESS}
 
-Status = Literal["ok", "warning", "failed", "skipped"]
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing looked at, what was seen, and what to do about it."""
-
-    name: str
-    status: Status
-    text: str
-    advice: str = ""
-
 
 async def diagnose(settings: Settings, transport: httpx.AsyncBaseTransport) -> AsyncGenerator[Check, None]:
     """All checks that make sense after the ones before them. Raises nothing."""
     yield check_storage(settings)
     yield await check_address(settings)
+    for check in await examine_engines(settings, surroundings()):
+        yield check
+    for name, group in groups(settings.engines).items():
+        if group[0].own is not None:
+            yield check_own_engine(name, group[0])
     if settings.account_id is None or settings.api_token is None:
         advice = "To connect Cloudflare, set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN."
         yield Check(name="upstream", status="ok", text=_SIMULATED, advice=advice)
@@ -127,6 +125,16 @@ async def check_address(settings: Settings) -> Check:
         return Check(name="address", status="failed", text=text, advice=advice)
     advice = "Stop it, or choose another port with RELAY_PORT."
     return Check(name="address", status="warning", text=f"another program listens at {url}", advice=advice)
+
+
+def check_own_engine(name: str, engine: EngineSpec) -> Check:
+    """Is everything here that an engine of the relay's own needs? Nothing of it is loaded."""
+    assert engine.own is not None
+    if problem := missing(engine):
+        words, _, command = problem.partition(": ")
+        advice = f"Run {command}" if command else "Put the model there, or name another folder."
+        return Check(name="engine", status="failed", text=f"{name}: {words}", advice=advice)
+    return Check(name="engine", status="ok", text=f"{name}: {engine.own.repository or engine.own.folder} is here")
 
 
 async def check_network(base_url: str) -> Check:

@@ -13,7 +13,8 @@ import msgspec
 from rich.console import Console
 
 from adapters.transport import open_transport
-from proxy.commands.diagnosis import Check, diagnose
+from proxy.commands.checks import Check
+from proxy.commands.diagnosis import diagnose
 from proxy.commands.options import address_flags, read_settings, source_flags, source_options
 from proxy.settings import Settings, SettingsError
 
@@ -30,7 +31,7 @@ _MARKS = {
 @address_flags
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(as_json: bool, **flags: Any) -> None:
-    """Check settings, storage, network, token and account, with calls that cost nothing.
+    """Check settings, storage, engines, network, token and account, with calls that cost nothing.
 
     Says for each failure what to do. Exit status 1 if something is broken.
     """

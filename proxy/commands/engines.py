@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import anyio
 import click
 from click.shell_completion import CompletionItem
-from rich.filesize import decimal
-from rich.table import Column, Table
 
 from adapters.errors import Fault, RelayError
 from adapters.local.control import EngineClient
 from adapters.local.folders import control_socket, log_file
 from adapters.local.spec import EngineSpec
-from adapters.local.status import EngineStatus, State
+from adapters.local.status import EngineStatus, Place, PlaceStatus
 from proxy.commands.engine_check import check_engine
+from proxy.commands.engine_list import engine_document, engine_table
 from proxy.commands.engine_log import LogReader
 from proxy.commands.list_by_default import ListByDefault
 from proxy.commands.options import (
@@ -38,23 +37,27 @@ _LOOKS_APART = 0.2  # seconds between two looks at a log that is followed
 _NOT_RUNNING = "no relay with engines runs on this state folder; engines run as long as `relay serve` does"
 
 
-@click.group("engines", cls=ListByDefault, short_help="Show, start and stop the engines.")
+@click.group("engines", cls=ListByDefault, short_help="Show, start, stop and drain the engines.")
 def command() -> None:
-    """Show, start and stop the engines of relay.toml, and read their logs.
+    """Show, start, stop and drain the engines of relay.toml, and read their logs.
 
     Without a command it lists: `relay engines --json` is `relay engines list --json`.
     """
 
 
-def _complete_engine(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _configured(ctx: click.Context) -> Sequence[EngineSpec]:
+    """The engines of the settings that a line to be completed names; none where they are wrong."""
     flags = {name: ctx.params.get(name) for name in ("config", "wrangler_config", "env", "state_dir")}
     try:
-        engines = read_settings(source_options(flags)).engines
+        return read_settings(source_options(flags)).engines
     except SettingsError:
-        return []
+        return ()
+
+
+def _complete_engine(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [
         CompletionItem(engine.name, help="local" if engine.is_local else "remote")
-        for engine in engines
+        for engine in _configured(ctx)
         if engine.name.startswith(incomplete)
     ]
 
@@ -67,10 +70,13 @@ def _settings_and_engine(name: str, flags: dict[str, Any]) -> tuple[Settings, En
     settings = settings_or_exit(source_options(flags))
     engine = next((engine for engine in settings.engines if engine.name == name), None)
     if engine is None:
-        known = [engine.name for engine in settings.engines]
-        there = f"there are: {', '.join(known)}" if known else "relay.toml has no [[engines]]"
-        raise click.UsageError(f"no engine {name!r}{nearest(name, known)}; {there}")
+        raise _no_engine(name, [engine.name for engine in settings.engines])
     return settings, engine
+
+
+def _no_engine(name: str, known: Sequence[str]) -> click.UsageError:
+    there = f"there are: {', '.join(known)}" if known else "relay.toml has no [[engines]]"
+    return click.UsageError(f"no engine {name!r}{nearest(name, known)}; {there}")
 
 
 def _local(engine: EngineSpec) -> None:
@@ -111,87 +117,31 @@ def list_engines(as_json: bool, **flags: Any) -> None:
     """List the engines and, where a relay runs, what they are doing; this is the default."""
     settings = settings_or_exit(source_options(flags))
     known: dict[str, EngineStatus] = {}
+    places: dict[Place, PlaceStatus] = {}
     running = False
-    if any(engine.is_local for engine in settings.engines):
+    if settings.engines:
         try:
-            known = {status.name: status for status in _ask(settings, EngineClient.status)}
+            statuses, replicas = _ask(settings, _everything)
+            known = {status.name: status for status in statuses}
+            places = {replica.place: replica for replica in replicas}
             running = True
         except RelayError as exc:
             if exc.fault is not Fault.UPSTREAM_UNREACHABLE:
                 raise click.ClickException(exc.message) from exc
-    rows = [_document(engine, known.get(engine.name)) for engine in settings.engines]
+    rows = [engine_document(engine, known.get(engine.name), places) for engine in settings.engines]
     if as_json:
         click.echo(json.dumps({"running": running, "engines": rows}, indent=2))
         return
     if not rows:
         click.echo("no engines; [[engines]] in relay.toml names them")
         return
-    print_table(_table(rows))
-    if not running and any(engine.is_local for engine in settings.engines):
+    print_table(engine_table(rows))
+    if not running:
         click.echo(_NOT_RUNNING)
 
 
-def _document(engine: EngineSpec, status: EngineStatus | None) -> dict[str, Any]:
-    """An engine for JSON. Bytes, seconds; `null` is not known."""
-    document: dict[str, Any] = {
-        "name": engine.name,
-        "kind": "local" if engine.is_local else "remote",
-        "profile": engine.profile,
-        "models": dict(engine.models),
-        "state": (status.state if status else State.STOPPED).value if engine.is_local else "unknown",
-        "address": list(engine.urls) or None,
-        "memory": engine.memory,
-    }
-    if status is None:
-        return document
-    address = status.address
-    return document | {
-        "address": address and [f"unix:{address.uds}" if address.uds else address.url],
-        "memory": engine.memory if status.memory is None else status.memory,
-        "seconds": status.seconds,
-        "pid": status.pid,
-        "busy": status.busy,
-        "waiting": status.waiting,
-        "idle_for": status.idle_for,
-        "starts": status.starts,
-        "failures": status.failures,
-        "retry_in": status.retry_in,
-        "progress": status.progress or None,
-        "error": status.error,
-    }
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(Column("engine", no_wrap=True), "", "profile", "state", "requests", "memory", "address", "note")
-    table.box, table.pad_edge = None, False
-    for row in rows:
-        table.add_row(
-            row["name"],
-            row["kind"],
-            row["profile"],
-            row["state"],
-            _requests(row),
-            decimal(row["memory"]) if row["memory"] else "-",
-            ", ".join(row["address"] or ["-"]),
-            _note(row),
-        )
-    return table
-
-
-def _requests(row: dict[str, Any]) -> str:
-    if row.get("waiting"):
-        return f"{row['waiting']} waiting"
-    if row.get("busy"):
-        return "busy"
-    return "-" if row.get("idle_for") is None else f"idle for {row['idle_for']:.0f} s"
-
-
-def _note(row: dict[str, Any]) -> str:
-    """What the operator wants to know beyond the state: how far a start is, or what went wrong."""
-    notes = [text for text in (row.get("progress"), row.get("error")) if text]
-    if row.get("retry_in"):
-        notes.append(f"again in {row['retry_in']:.0f} s")
-    return "; ".join(notes)
+async def _everything(client: EngineClient) -> tuple[list[EngineStatus], list[PlaceStatus]]:
+    return await client.status(), await client.replicas()
 
 
 @command.command("start")
@@ -202,6 +152,12 @@ def start(name: str, **flags: Any) -> None:
     """Start an engine of the running relay and wait until it is ready."""
     settings, engine = _settings_and_engine(name, flags)
     _local(engine)
+    status = _ask_or_exit(settings, lambda client: client.start(name, _teller()))
+    click.echo(f"{name} is {status.state.value}")
+
+
+def _teller() -> Callable[[str], None]:
+    """Prints what is under way, each text once in a row."""
     shown: list[str] = []
 
     def show(text: str) -> None:
@@ -209,8 +165,7 @@ def start(name: str, **flags: Any) -> None:
             shown.append(text)
             click.echo(text, err=True)
 
-    status = _ask_or_exit(settings, lambda client: client.start(name, show))
-    click.echo(f"{name} is {status.state.value}")
+    return show
 
 
 @command.command("stop")
@@ -223,6 +178,84 @@ def stop(name: str, **flags: Any) -> None:
     _local(engine)
     status = _ask_or_exit(settings, lambda client: client.stop(name))
     click.echo(f"{name} is {status.state.value}")
+
+
+def _complete_replica(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    name, _, _ = (ctx.params.get("name") or "").partition("/")
+    return [
+        CompletionItem(str(number), help=text)
+        for number, text in enumerate(_replicas_of(_configured(ctx), name), 1)
+        if str(number).startswith(incomplete)
+    ]
+
+
+def _replicas_of(engines: Iterable[EngineSpec], name: str) -> list[str]:
+    """What an engine's replicas are known by, in their order."""
+    found = [engine for engine in engines if engine.upstream == name]
+    return [text for engine in found for text in (engine.urls or (engine.name,))]
+
+
+_replica = click.argument("replica", metavar="[REPLICA]", required=False, default="", shell_complete=_complete_replica)
+
+
+def _settings_and_replica(name: str, replica: str, flags: dict[str, Any]) -> tuple[Settings, str, str]:
+    """The settings, the engine's name, and the replica as the supervisor knows it: `farm/2` means `farm` and `2`.
+
+    Raises UsageError if there is no such engine.
+    """
+    settings = settings_or_exit(source_options(flags))
+    name, _, behind = name.partition("/")
+    if behind and replica:
+        raise click.UsageError(f"{name}/{behind} is one replica already, and {replica!r} would be another")
+    known = dict.fromkeys(name for engine in settings.engines for name in (engine.upstream, engine.name))
+    if name not in known:
+        raise _no_engine(name, list(known))
+    replica = replica or behind
+    urls = {url.removesuffix("/v1"): url for url in _replicas_of(settings.engines, name)}
+    return settings, name, urls.get(replica.rstrip("/").removesuffix("/v1"), replica)
+
+
+@command.command("drain")
+@source_flags
+@state_dir_flag
+@click.option("--no-wait", is_flag=True, help="Return at once, whatever is under way there.")
+@_name
+@_replica
+def drain(name: str, replica: str, no_wait: bool, **flags: Any) -> None:
+    """Give an engine no new requests, and wait until those that it has are answered.
+
+    REPLICA is one of its addresses, by its place in relay.toml (1, 2, ...) or its URL; without it all are meant. The
+    next candidate answers meanwhile. Lasts until `resume`, or until the relay ends.
+    """
+    settings, name, replica = _settings_and_replica(name, replica, flags)
+
+    async def ask(client: EngineClient) -> list[PlaceStatus]:
+        return await client.drain(name, replica, wait=not no_wait, on_progress=_teller())
+
+    try:
+        _tell_replicas(_ask_or_exit(settings, ask))
+    except KeyboardInterrupt:
+        click.echo("no longer waited for; it gets no new requests until relay engines resume", err=True)
+        raise click.exceptions.Exit(1) from None
+
+
+@command.command("resume")
+@source_flags
+@state_dir_flag
+@_name
+@_replica
+def resume(name: str, replica: str, **flags: Any) -> None:
+    """Give an engine, or one of its replicas, requests again after `drain`."""
+    settings, name, replica = _settings_and_replica(name, replica, flags)
+    _tell_replicas(_ask_or_exit(settings, lambda client: client.resume(name, replica)))
+
+
+def _tell_replicas(replicas: Iterable[PlaceStatus]) -> None:
+    for status in replicas:
+        where = f" ({status.address})" if status.address else ""
+        state = status.state if status.state in ("draining", "drained") else "taking requests"
+        work = f", {status.open} under way" if status.open else ""
+        click.echo(f"{status.place}{where} is {state}{work}")
 
 
 @command.command("logs")
@@ -272,4 +305,6 @@ def check(name: str, **flags: Any) -> None:
     checks = anyio.run(check_engine, engine, urls, settings.connect_timeout)
     for found in checks:
         click.echo(f"{found.url}: {found.text}")
+        if found.advice:
+            click.echo(f"  {found.advice}")
     raise click.exceptions.Exit(0 if all(found.fine for found in checks) else 1)

@@ -49,7 +49,7 @@ def list_models(as_json: bool, task: str | None, everything: bool, local: bool, 
         list_local(settings, as_json)
         return
     catalogue = _catalogue(settings)
-    catalogue = catalogue.with_models(engine_models(settings.engines, catalogue))
+    catalogue = catalogue.with_models(engine_models(settings.engines, catalogue, settings.model_rules))
     models = [model for model in catalogue if everything or not model.is_retired]
     if task is not None:
         models = _of_task(models, task)

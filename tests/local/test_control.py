@@ -242,6 +242,7 @@ async def test_a_client_takes_whatever_crosses_its_cancellation(tmp_path: Path) 
 
     async def supervisor(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ask = messages.parse_from_client(await reader.readline())
+        assert isinstance(ask, messages.Ask)
         asked.set()
         cancel = messages.parse_from_client(await reader.readline())
         for late in (

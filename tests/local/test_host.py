@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from adapters.local.look import look
 from adapters.local.pace import Pace
 from adapters.local.spec import EngineSpec
 from adapters.local.status import EngineStatus, State
-from tests.support.engines import fake
+from tests.support.engines import fake, fake_command
 from tests.support.processes import children_of, is_alive, until_gone, written_pids, zombies
-from tests.support.servers import DEADLINE
+from tests.support.servers import DEADLINE, serving
+from tests.support.vllm import FakeVllm
 
 pytestmark = [
     pytest.mark.anyio,
@@ -140,6 +141,17 @@ async def test_an_engine_makes_room_for_another(tmp_path: Path) -> None:
 FAILING = {
     "crashes": (fake("--crash-at-start", 3), "it ended with status 3"),
     "hangs": (fake("--hang-at-start", start_timeout=0.3), "it was not ready after 0.3 seconds"),
+    "fills memory": (
+        EngineSpec(
+            name="fake",
+            profile="llama-server",
+            command=(
+                *("sh", "-c", 'ulimit -v 400000; exec "$0" "$@"'),
+                *(*fake_command(), "--socket", "{socket}", "--fill-memory", "4000"),
+            ),
+        ),
+        "it ended with status 1",
+    ),
     "talks garbage": (fake("--garbage", start_timeout=0.3), "it was not ready after 0.3 seconds"),
     "is not there": (
         EngineSpec(name="fake", command=("/no/such/engine", "{port}")),
@@ -238,10 +250,27 @@ async def test_one_state_directory_has_one_supervisor(tmp_path: Path) -> None:
         assert await chat(client) == "Hello from the engine"
 
 
-async def test_without_local_engines_there_is_no_supervisor(tmp_path: Path) -> None:
-    remote = EngineSpec(name="remote", urls=("http://127.0.0.1:1/v1",))
-    with supervised([remote], probe=look, state_dir=tmp_path, surroundings={}):
+REMOTE = EngineSpec(name="remote", urls=("http://127.0.0.1:1/v1",))
+
+
+async def test_without_engines_there_is_no_supervisor(tmp_path: Path) -> None:
+    with supervised([], probe=look, state_dir=tmp_path, surroundings={}):
         assert os.listdir(tmp_path) == []
+
+
+async def test_remote_engines_have_one_for_what_is_drained(tmp_path: Path) -> None:
+    async with supervising(tmp_path, REMOTE) as client:
+        assert [(str(found.place), found.state) for found in await client.drain("remote")] == [("remote/1", "drained")]
+        assert await client.status() == []
+
+
+async def test_a_second_relay_of_remote_engines_alone_runs_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with supervising(tmp_path, REMOTE):
+        async with supervising(tmp_path, REMOTE) as client:
+            assert [found.state for found in await client.drain("remote")] == ["drained"], "of the first one"
+    assert "engines cannot be drained here" in caplog.text and "another relay runs the engines" in caplog.text
 
 
 def test_a_folder_that_cannot_be_had_is_named(tmp_path: Path) -> None:
@@ -290,9 +319,12 @@ async def test_sockets_are_private(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def served(state_dir: Path, spec: EngineSpec, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`relay serve` with one engine, once it can be called."""
-    settings = {"name": spec.name, "profile": spec.profile, "command": list(spec.command), "models": ["fake-model"]}
+async def served(
+    state_dir: Path, spec: EngineSpec, first_line: Callable[[str], object] = len, **environ: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`relay serve` with one engine, once it can be called; `first_line` gets what it prints first, its address."""
+    place = {"command": list(spec.command)} if spec.command else {"url": list(spec.urls)}
+    settings = {"name": spec.name, "profile": spec.profile, **place, "models": ["fake-model"]}
     table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
     (state_dir / "relay.toml").write_text(f"[[engines]]\n{table}\n")
     process = await asyncio.create_subprocess_exec(
@@ -311,7 +343,7 @@ async def served(state_dir: Path, spec: EngineSpec, **environ: str) -> AsyncIter
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        await line_of(process)
+        first_line(await line_of(process))
         yield process
     finally:
         if process.returncode is None:
@@ -346,3 +378,55 @@ async def test_a_second_relay_of_the_same_engines_does_not_start(tmp_path: Path)
         assert await second.wait() == 1
         assert second.stderr is not None
         assert b"another relay runs the engines of this state directory" in await second.stderr.read()
+
+
+@WORKERS
+async def test_a_drain_reaches_every_worker_and_waits_for_the_requests_of_all(tmp_path: Path, workers: str) -> None:
+    """`farm/1` is drained while streams of all workers are open there; the other replica answers meanwhile."""
+    farm = [FakeVllm(), FakeVllm()]
+    release = asyncio.Event()
+    lines: list[str] = []
+    async with asyncio.timeout(4 * DEADLINE), AsyncExitStack() as stack:
+        urls = tuple([f"{(await stack.enter_async_context(serving(engine))).url}/v1" for engine in farm])
+        spec = EngineSpec(name="farm", profile="vllm", urls=urls)
+        await stack.enter_async_context(served(tmp_path, spec, lines.append, RELAY_WORKERS=workers))
+        url = lines[0].split()[1]
+        operator = await stack.enter_async_context(EngineClient(control_socket(tmp_path)))
+
+        async def ask(text: str, **fields: Any) -> httpx.Response:
+            """Over a connection of its own, which any worker may take."""
+            headers = {"authorization": "Bearer sk-test-0123456789abcdef"}
+            body = {"model": "fake-model", "messages": [{"role": "user", "content": text}], **fields}
+            async with httpx.AsyncClient(headers=headers, timeout=DEADLINE, trust_env=False) as client:
+                return await client.post(f"{url}/v1/chat/completions", json=body)
+
+        async def drained(told: asyncio.Event) -> list[str]:
+            found = await operator.drain("farm", urls[0], on_progress=lambda text: told.set())
+            return [status.state for status in found]
+
+        for engine in farm:
+            engine.tokens_held = release
+        async with asyncio.TaskGroup() as group:
+            streams = [group.create_task(ask(f"Question {i}", stream=True)) for i in range(24)]
+            while sum(engine.running for engine in farm) < len(streams):
+                await operator.replicas()
+            assert [status.open for status in await operator.replicas()] == [engine.running for engine in farm]
+            before = len(farm[0].chats)
+            assert before > 0
+            told = asyncio.Event()
+            draining = group.create_task(drained(told))
+            await told.wait()
+            later = [group.create_task(ask(f"Later question {i}", stream=True)) for i in range(24)]
+            while farm[1].running < len(streams) - before + len(later):
+                await operator.replicas()
+            assert not draining.done()
+            release.set()
+        assert draining.result() == ["drained"] and len(farm[0].chats) == before
+        assert all(answer.result().text.endswith("data: [DONE]\n\n") for answer in [*streams, *later])
+        assert [status.state for status in await operator.drain("farm")] == ["drained", "drained"]
+        refused = await asyncio.gather(*(ask("Hi") for _ in range(12)))
+        assert {answer.status_code for answer in refused} == {503}
+        assert "is drained: it takes no new requests" in refused[0].json()["error"]["message"]
+        await operator.resume("farm", "1")
+        assert {answer.status_code for answer in [await ask("Hi") for _ in range(8)]} == {200}
+        assert len(farm[0].chats) == before + 8

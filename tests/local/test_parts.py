@@ -16,6 +16,7 @@ from adapters.local.address import EngineAddress, choose_address
 from adapters.local.backoff import Backoff
 from adapters.local.condition import Condition
 from adapters.local.folders import FolderRefused, control_socket, engine_socket, log_file, make_private, run_folder
+from adapters.local.leased import loading
 from adapters.local.logfile import LogFile, clean_line
 from adapters.local.look import look
 from adapters.local.spec import EngineSpec
@@ -220,3 +221,17 @@ async def test_a_look_is_as_long_as_its_caller_wants() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.05):
                 await look(EngineSpec(name="x", profile="vllm"), address)
+
+
+LOADING = {
+    "a share": ("starting for 3 s: Loading shards: 42% Completed | 1/4", "loading gpu 42%"),
+    "a share with a point": ("starting for 3 s: 99.5 %", "loading gpu 99%"),
+    "the whole": ("starting for 3 s: 100%|####|", "loading gpu 100%"),
+    "no share": ("starting for 3 s: GET /secret 1000% 12 percent", "loading gpu"),
+    "nothing": ("", "loading gpu"),
+}
+
+
+@pytest.mark.parametrize(("progress", "text"), LOADING.values(), ids=LOADING)
+def test_of_a_start_a_client_hears_a_share_and_no_word_of_the_log(progress: str, text: str) -> None:
+    assert loading("gpu", progress) == text

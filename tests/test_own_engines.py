@@ -1,0 +1,158 @@
+"""Engines of the relay's own behind the relay: their processes are played, everything else is real."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from adapters.base import Call
+from adapters.canonical import ChatRequest, Message
+from adapters.engine_calls import Endpoint, EngineCalls
+from adapters.local.address import EngineAddress
+from adapters.local.control import EngineClient
+from adapters.local.folders import control_socket
+from adapters.local.host import supervised
+from adapters.local.leased import LeasedEngine
+from adapters.local.look import look
+from adapters.local.own import INSTALL, missing_packages
+from adapters.local.serving.app import create_app as engine_app
+from adapters.local.spec import EngineSpec
+from adapters.local.status import EngineStatus
+from adapters.profiles import PROFILES
+from adapters.transport import open_transport
+from proxy.app import create_app
+from proxy.handover import Retries
+from proxy.settings import Settings
+from tests.serving.played import PlayedEngine, chatting, steps
+from tests.support.relay import calling, settings_for
+from tests.support.servers import serving
+from tests.support.streams import CHAT
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parent.parent
+NOWHERE = "http://127.0.0.1:9"
+
+
+def played(spec: EngineSpec) -> EngineSpec:
+    """The engine with a played one in its process."""
+    command = (sys.executable, "-m", "tests.serving.played_process", *spec.command[4:])
+    return msgspec.structs.replace(spec, command=command, environment={"PYTHONPATH": os.fspath(ROOT)})
+
+
+class Rig:
+    def __init__(self, client: httpx.AsyncClient, settings: Settings) -> None:
+        self.client = client
+        self.socket = control_socket(settings.state_dir)
+
+    async def ask(self, text: str = "Hello", **fields: Any) -> httpx.Response:
+        body = {"model": "tiny", "messages": [{"role": "user", "content": text}], **fields}
+        return await self.client.post(CHAT, json=body)
+
+    async def statuses(self) -> dict[str, EngineStatus]:
+        async with EngineClient(self.socket) as client:
+            return {status.name: status for status in await client.status()}
+
+
+@asynccontextmanager
+async def rigged(
+    folder: Path, lines: str = "", as_process: Callable[[EngineSpec], EngineSpec] = played
+) -> AsyncIterator[Rig]:
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    entry = 'name = "mine"\nkind = "transformers"\nmodel = "model"\nmodels = ["tiny"]'
+    (folder / "relay.toml").write_text(f"[[engines]]\n{entry}\n{lines}\n")
+    settings = settings_for(folder, NOWHERE)
+    settings = dataclasses.replace(settings, engines=tuple(map(as_process, settings.engines)))
+    app = create_app(settings, settings.tokens, retries=Retries(0, 0.0))
+    with supervised(settings.engines, probe=look, state_dir=settings.state_dir, surroundings=dict(os.environ)):
+        async with serving(app) as relay, calling(relay.url) as client:
+            yield Rig(client, settings)
+
+
+async def test_it_is_started_by_the_first_request_and_takes_every_field_as_it_is(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        **{"temperature": 2, "top_p": 0.0, "top_k": 3, "min_p": 0.1, "seed": -5, "repetition_penalty": 1.5},
+        **{"presence_penalty": -2, "frequency_penalty": 2, "logit_bias": {"5": 1}, "logprobs": True},
+        **{"top_logprobs": 0, "stop": ["STOP"], "chat_template_kwargs": {"x": 1}, "reasoning_effort": "high"},
+        **{"response_format": {"type": "json_object"}, "parallel_tool_calls": False},
+    }
+    async with rigged(tmp_path) as rig:
+        assert (await rig.statuses())["mine"].pid is None
+        response = await rig.ask(**fields)
+        assert response.status_code == 200, response.text
+        assert response.json()["choices"][0]["message"]["content"] == "Hi"
+        assert response.headers["x-relay-upstream"] == "mine" and "x-relay-changes" not in response.headers
+        streamed = await rig.ask(stream=True)
+        assert streamed.text.endswith("data: [DONE]\n\n") and '"content":"H"' in streamed.text
+        assert (await rig.statuses())["mine"].pid is not None
+
+
+async def test_what_it_can_never_do_is_told_to_operator_and_client(tmp_path: Path) -> None:
+    words = INSTALL if missing_packages() else "model has no weights (*.safetensors)"
+    async with rigged(tmp_path, as_process=lambda spec: spec) as rig:
+        response = await rig.ask()
+        status = (await rig.statuses())["mine"]
+    assert response.status_code == 503 and status.error == words
+    assert response.json()["error"]["message"] == f"The engine 'mine' cannot be used: {words}."
+
+
+async def test_one_that_dies_is_started_anew(tmp_path: Path) -> None:
+    async with rigged(tmp_path) as rig:
+        assert (await rig.ask("die")).status_code in (500, 502, 503)
+        async with EngineClient(rig.socket) as client:
+            await client.start("mine", lambda text: None)
+        assert (await rig.ask()).status_code == 200
+        assert (await rig.statuses())["mine"].starts == 2
+
+
+async def test_several_devices_share_the_work_under_one_name(tmp_path: Path) -> None:
+    async with rigged(tmp_path, 'device = ["cuda:0", "cuda:1"]') as rig:
+        answers = await asyncio.gather(*(rig.ask(f"Question {i}") for i in range(24)))
+        assert {answer.status_code for answer in answers} == {200}
+        assert {answer.headers["x-relay-upstream"] for answer in answers} == {"mine"}
+        statuses = await rig.statuses()
+    assert sorted(statuses) == ["mine-0", "mine-1"] and all(status.pid for status in statuses.values())
+
+
+class OnePlace:
+    """Leases of an engine that always is where it is."""
+
+    def __init__(self, address: EngineAddress) -> None:
+        self._address = address
+
+    @asynccontextmanager
+    async def lease(self, name: str, on_progress: Callable[[str], None] | None = None) -> AsyncIterator[EngineAddress]:
+        yield self._address
+
+    def report_failure(self, name: str) -> None: ...
+
+
+async def test_an_engine_that_does_not_run_is_as_good_as_ready() -> None:
+    transport = open_transport(connect_timeout=1)
+
+    def reach(address: EngineAddress) -> EngineCalls:
+        return EngineCalls(transport, Endpoint(name="mine", base_url=address.url, profile=PROFILES["relay"]))
+
+    model = chatting(PlayedEngine(steps("Hi")))
+    async with transport:
+        async with serving(engine_app(model, lambda reason: None)) as served:
+            engine = LeasedEngine("mine", OnePlace(EngineAddress(f"{served.url}/v1")), reach)
+            assert (await engine.look(0)).load is None
+            request = ChatRequest(model="tiny", messages=(Message(role="user", content="Hello"),))
+            assert (await engine.chat(request, Call("id"))).choices[0].text == "Hi"
+            running = await engine.look(0)
+            assert running.ready and running.load is not None and running.load.waiting == 2
+            assert engine.stats.answers == 1
+        assert (await engine.look(0)).ready
+        assert not (await engine.look(1)).ready
