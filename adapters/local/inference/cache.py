@@ -82,7 +82,7 @@ class RowCache:
         self.count = count
         self.context = context
         # One position more, for what padding writes; no mask ever shows it.
-        self.capacity = self._aligned(context + 1)
+        self.capacity = self.aligned(context + 1)
         self.view = View()
         self.layers = [RowLayer(self.view, count, self.capacity) for _ in range(layers)]
         self.transformers_cache = Cache(layers=self.layers)
@@ -106,11 +106,6 @@ class RowCache:
             tensor[one, :, :tokens].copy_(tensor[other, :, :tokens])
             tensor[other, :, :tokens].copy_(kept)
 
-    def look(self, tokens: int) -> int:
-        """Let the next pass look at so many tokens at least. Returns how many it will."""
-        self.view.length = self._aligned(tokens)
-        return self.view.length
-
     def clear(self, row: int) -> None:
         """Forget what is not finite: hidden by a mask it would still spoil its successor, as 0 times NaN is NaN."""
         for tensor in self._tensors():
@@ -119,5 +114,6 @@ class RowCache:
     def _tensors(self) -> list[Any]:
         return [tensor for layer in self.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]
 
-    def _aligned(self, tokens: int) -> int:
+    def aligned(self, tokens: int) -> int:
+        """How many positions attention looks at where it must see so many."""
         return -(-tokens // self._alignment) * self._alignment

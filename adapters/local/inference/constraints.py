@@ -7,14 +7,16 @@ from typing import Any
 import torch
 
 from adapters.local.inference.request import Constraint
+from adapters.local.inference.upload import send
 
 
 def read_mask(constraint: Constraint, vocabulary: int, device: Any) -> Any:
     """Booleans [vocabulary] on the device. Raises ValueError for other shapes, and what the constraint raises."""
-    mask = torch.as_tensor(constraint.mask(), device=device)
+    mask = torch.as_tensor(constraint.mask())
     if mask.dtype == torch.bool and mask.shape == (vocabulary,):
-        return mask
+        return send(mask, device)
     if mask.dtype == torch.int32 and mask.shape == ((vocabulary + 31) // 32,):
+        mask = send(mask, device)
         bits = (mask[:, None] >> torch.arange(32, dtype=torch.int32, device=device)) & 1
         return bits.flatten()[:vocabulary].bool()
     raise ValueError(f"a constraint gave {mask.dtype} of shape {tuple(mask.shape)} for {vocabulary} tokens")

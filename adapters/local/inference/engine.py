@@ -19,6 +19,7 @@ from adapters.local.inference.sampling import Sampler, constraint_failed
 from adapters.local.inference.scheduler import Limits, Scheduler
 from adapters.local.inference.stats import Meter, Stats
 from adapters.local.inference.stream import JobStream, Outbox
+from adapters.local.inference.upload import upload
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Engine:
             run = parts[i][0]
             self._sampler.join(run.state)
             self._scheduler.rows.promote(run)
-        return [parts[i][0] for i in complete], [logits[complete]] if complete else []
+        return [parts[i][0] for i in complete], [logits[upload(complete, logits.device)]] if complete else []
 
     def _answer(self, run: Run, answer: Token | JobFailed) -> None:
         if isinstance(answer, JobFailed):

@@ -28,6 +28,15 @@ class PromptTooLong(InvalidJob):
         self.limit = limit
 
 
+class InputTooLong(PromptTooLong):
+    """A text of `tokens` for a model that makes vectors of `limit` tokens at most."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(tokens, limit)
+        self.args = (f"input: it has {tokens} tokens and the model takes {limit}",)
+        self.field = "input"
+
+
 class QueueFull(InferenceError):
     """Nobody else may wait; `retry_after` is the estimate, in seconds, of when a place in the queue is likely."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,5 +30,18 @@ class Masks:
         query = positions[:, None, :, None]
         key = torch.arange(length, device=positions.device)
         full = key <= query
-        masks = {kind: full if kind == FULL else full & (key > query - self._window) for kind in self._kinds}
+        return self._by_kind(lambda window: full & (key > query - window) if window else full)
+
+    def ranges(self, positions: Any) -> Any:
+        """`positions` [n, 1] of the queries; the first and the last key that each sees, [n, 1, 1, 2] of int32."""
+        last = positions[:, :, None, None].int()
+
+        def of(window: int | None) -> Any:
+            first = (last - (window - 1)).clamp(min=0) if window else torch.zeros_like(last)
+            return torch.cat([first, last], -1)
+
+        return self._by_kind(of)
+
+    def _by_kind(self, make: Callable[[int | None], Any]) -> Any:
+        masks = {kind: make(self._window if kind == SLIDING else None) for kind in self._kinds}
         return masks if len(masks) > 1 else next(iter(masks.values()))

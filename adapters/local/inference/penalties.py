@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from adapters.local.inference.request import Sampling
+from adapters.local.inference.upload import upload
 
 
 class Penalties:
@@ -25,7 +26,7 @@ class Penalties:
         line = self._free.pop()
         self._counts[line] = 0
         self._prompts[line] = False
-        self._prompts[line, torch.tensor(prompt, device=self._prompts.device)] = True
+        self._prompts[line, upload(prompt, self._prompts.device)] = True
         return line
 
     def remove(self, line: int) -> None:
@@ -35,7 +36,7 @@ class Penalties:
         """Changes `logits` [n, vocabulary] in the rows, one for each of `lines` and `settings`."""
 
         def column(name: str) -> Any:
-            return torch.tensor([getattr(s, name) for s in settings], device=logits.device)[:, None]
+            return upload([getattr(s, name) for s in settings], logits.device)[:, None]
 
         counts = self._counts[lines]
         generated = counts > 0

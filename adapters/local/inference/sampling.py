@@ -19,6 +19,7 @@ from adapters.local.inference.constraints import gather_masks
 from adapters.local.inference.errors import JobFailed
 from adapters.local.inference.penalties import Penalties
 from adapters.local.inference.request import Job, Token
+from adapters.local.inference.upload import upload
 
 _NOT_FINITE, _NOTHING_ALLOWED = 1, 2
 _FAULTS = {
@@ -117,7 +118,7 @@ class Sampler:
             bias = [(row, *item) for row in groups.biased for item in states[row].job.sampling.logit_bias.items()]
             rows, ids, values = zip(*bias, strict=True)
             place = (self._tensor(rows), self._tensor(ids))
-            scores.index_put_(place, torch.tensor(values, dtype=scores.dtype, device=self._device), accumulate=True)
+            scores.index_put_(place, upload(values, self._device, scores.dtype), accumulate=True)
         constraints = {row: c for row in groups.constrained if (c := states[row].job.constraint) is not None}
         masks, failed = gather_masks(constraints, self._vocabulary, self._device)
         if masks:
@@ -199,11 +200,11 @@ class Sampler:
         return self._tensor([states[row].line for row in groups.penalised])
 
     def _tensor(self, numbers: Sequence[Any]) -> Any:
-        return torch.tensor(numbers, device=self._device)
+        return upload(numbers, self._device)
 
     def _floats(self, numbers: Sequence[float]) -> Any:
         """A column."""
-        return torch.tensor(numbers, dtype=torch.float32, device=self._device)[:, None]
+        return upload(numbers, self._device, torch.float32)[:, None]
 
 
 def least_kept(chances: Any, top_k: Any, top_p: Any) -> Any:

@@ -31,6 +31,14 @@ class JobStream:
         self._finished = step.finish is not None
         return step
 
+    def arrived(self) -> list[Step]:
+        """What has come beside the step that was read last; it does not wait."""
+        steps: list[Step] = []
+        while not self._finished and not self._steps.empty():
+            steps.append(self._steps.get_nowait())
+            self._finished = steps[-1].finish is not None
+        return steps
+
     def cancel(self) -> None:
         """Free its row with the next step; a finish comes nevertheless, if none has. From any thread, at any time."""
         self._cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
 import anyio
@@ -13,8 +14,9 @@ from tests.inference.with_torch.tiny import ARCHITECTURES, VOCABULARY, generated
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.parametrize("fixed", [False, True], ids=["as they come", "in few shapes"])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-async def test_staggered_requests_get_what_generate_gives_each_alone(name: str) -> None:
+async def test_staggered_requests_get_what_generate_gives_each_alone(name: str, fixed: bool) -> None:
     choice = random.Random(name)
     prompts = [[choice.randrange(VOCABULARY) for _ in range(choice.choice([1, 7, 40, 70, 90]))] for _ in range(7)]
     counts = [choice.randrange(6, 30) for _ in prompts]
@@ -28,7 +30,8 @@ async def test_staggered_requests_get_what_generate_gives_each_alone(name: str) 
             if len(answers[i]) == 4:
                 begun.set()
 
-    async with running(tiny(name), rows=3) as engine, anyio.create_task_group() as group:
+    model = copy.deepcopy(tiny(name)) if fixed else tiny(name)  # the one's attention is changed
+    async with running(model, rows=3, fixed=fixed) as engine, anyio.create_task_group() as group:
         for i in range(len(prompts)):
             begun = anyio.Event()
             group.start_soon(ask, i, begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -283,6 +284,12 @@ def test_a_loop_that_is_closed_disturbs_nobody() -> None:
     engine.close()
 
 
+def drawn(kind: str, length: int, count: int) -> Job:
+    """A job with a seed; `penalised` too where that is its kind."""
+    sampling = Sampling(seed=length, repetition_penalty=1.3 if kind == "penalised" else 1.0)
+    return Job(prompt_ids=PROMPT[:length], max_tokens=count, sampling=sampling)
+
+
 KINDS = ("greedy", "seeded", "penalised", "constrained", "broken", "cancelled early", "cancelled late")
 
 
@@ -292,16 +299,17 @@ KINDS = ("greedy", "seeded", "penalised", "constrained", "broken", "cancelled ea
         st.tuples(st.sampled_from(KINDS), st.integers(1, 80), st.integers(1, 20), st.integers(0, 12)), max_size=14
     ),
     rows=st.integers(1, 5),
+    fixed=st.booleans(),
 )
 def test_whatever_comes_and_goes_every_job_ends_once_and_no_row_is_lost(
-    jobs: list[tuple[str, int, int, int]], rows: int
+    jobs: list[tuple[str, int, int, int]], rows: int, fixed: bool
 ) -> None:
     async def ask(engine: Engine, kind: str, length: int, count: int, pause: int) -> None:
         for _ in range(pause):
             await anyio.sleep(0.0005)
         job = Job(prompt_ids=PROMPT[:length], max_tokens=count)
         if kind in {"seeded", "penalised"}:
-            job = replace(job, sampling=Sampling(seed=length, repetition_penalty=1.3 if kind == "penalised" else 1.0))
+            job = drawn(kind, length, count)
         if kind in {"constrained", "broken"}:
             job = replace(job, constraint=Digits(3, fails="mask" if kind == "broken" else ""))
         if kind == "cancelled late":
@@ -318,9 +326,16 @@ def test_whatever_comes_and_goes_every_job_ends_once_and_no_row_is_lost(
         assert finish.reason in reasons
         if kind == "greedy":
             assert [token.id for token in tokens] == answers[length][:count]
+        if kind in {"seeded", "penalised"}:
+            assert [token.id for token in tokens] == alone[kind, length, count]
 
     async def everybody() -> None:
-        async with running(rows=rows) as engine:
+        async with running(rows=1, keep=0) as engine:
+            for kind, length, count, _ in jobs:
+                if kind in {"seeded", "penalised"}:
+                    alone[kind, length, count] = await ids_of(engine, drawn(kind, length, count))
+        model = copy.deepcopy(tiny()) if fixed else tiny()  # the one's attention is changed
+        async with running(model, rows=rows, fixed=fixed) as engine:
             async with anyio.create_task_group() as group:
                 for kind, length, count, pause in jobs:
                     group.start_soon(ask, engine, kind, length, count, pause)
@@ -331,5 +346,6 @@ def test_whatever_comes_and_goes_every_job_ends_once_and_no_row_is_lost(
             whole = [await read(stream) for stream in engine.submit_all(siblings(LONG, rows))]
             assert [finish.reason for _, finish in whole] == ["length"] * rows
 
+    alone: dict[tuple[str, int, int], list[int]] = {}
     answers = {length: generated(tiny(), PROMPT[:length], 20) for _, length, _, _ in jobs}
     anyio.run(everybody)

@@ -11,8 +11,10 @@ import transformers
 
 from adapters.local.inference.cache import RowCache, RowLayer, View
 from adapters.local.inference.errors import UnsupportedModel
+from adapters.local.inference.loading import best_device, load_model
 from adapters.local.inference.masks import Masks
-from adapters.local.inference.model import BatchedModel, ModelOptions, Piece, best_device, load_model
+from adapters.local.inference.model import BatchedModel, Piece
+from adapters.local.inference.options import ModelOptions
 from adapters.local.inference.sampling import least_kept
 from tests.inference.with_torch.tiny import CONTEXT, SHAPE, VOCABULARY, generated, tiny
 

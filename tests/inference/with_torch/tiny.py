@@ -85,11 +85,13 @@ def generated(model: Any, prompt: Sequence[int], count: int) -> list[int]:
 
 @asynccontextmanager
 async def running(
-    model: Any = None, *, rows: int = 4, context: int | None = None, **limits: int
+    model: Any = None, *, rows: int = 4, context: int | None = None, fixed: bool | None = None, **limits: int
 ) -> AsyncIterator[Engine]:
     """An engine at work, with few rows and small steps so that all of its paths are taken."""
     small = {"chunk": 24, "idle_chunk": 48, "keep": rows, "queue": 64}
-    engine = Engine(BatchedModel(model or tiny(), rows=rows, context=context), Limits(rows=rows, **(small | limits)))
+    engine = Engine(
+        BatchedModel(model or tiny(), rows=rows, context=context, fixed=fixed), Limits(rows=rows, **(small | limits))
+    )
     engine.start()
     try:
         yield engine

@@ -1,0 +1,1 @@
+"""What the child process of an engine of kind `transformers` runs: OpenAI's dialect over `adapters.local.inference`."""

@@ -1,0 +1,135 @@
+"""Keeps the caller's text from being read as control tokens, which only the chat template may write.
+
+A tokenizer finds the text of an added token wherever it stands, so a caller who writes `<|im_end|>` would end the
+turn. Therefore the characters that such texts are made with (`<`, `[`) are replaced in all that the caller sent by
+stand-ins, private characters that occur nowhere in it; the template renders; the stand-ins are turned back, and where
+a caller's character turns out to be part of a control token's text, the text is cut there and its parts are tokenised
+apart. So nothing that a template does to the caller's strings, or puts beside them, makes a control token of them; and
+text without any is tokenised as ever.
+
+Only what is a token can be protected: where a model's `[INST]` is plain text to its tokenizer, it is so for all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from adapters.errors import InvalidRequest
+
+_BLANKS = " \t\r\n\u2581"
+_STAND_INS = range(0xF0000, 0xFFFFE)
+
+
+class Disguise:
+    """The stand-ins of one request."""
+
+    def __init__(self, pivots: str, initials: str, words: re.Pattern[str], stand_ins: str) -> None:
+        """`pivots` are replaced wherever they stand, `initials` at the head of the `words` alone."""
+        self._pairs = tuple(zip(pivots, stand_ins, strict=False))
+        self._initials = dict(zip(initials, stand_ins[len(pivots) :], strict=True))
+        self._words = words
+        self._back = str.maketrans(stand_ins, pivots + initials)
+        self.stand_ins = frozenset(stand_ins)
+
+    def hide(self, value: Any) -> Any:
+        """A JSON value with stand-ins in all of its strings, keys among them."""
+        if isinstance(value, str):
+            return self._hide_text(value)
+        if isinstance(value, Mapping):
+            return {self.hide(key): self.hide(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.hide(item) for item in value]
+        return value
+
+    def reveal(self, text: str) -> str:
+        return text.translate(self._back)
+
+    def _hide_text(self, text: str) -> str:
+        for pivot, stand_in in self._pairs:
+            text = text.replace(pivot, stand_in)
+        return self._words.sub(lambda word: self._initials[word[0][0]] + word[0][1:], text) if self._initials else text
+
+
+class ControlTokens:
+    """A tokenizer's control tokens, and texts to ids with respect to them. Holds no state between calls."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """`tokenizer` is one of transformers'. Raises ValueError if it has no Rust backend."""
+        self._backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+        if self._backend is None:
+            raise ValueError(f"{type(tokenizer).__name__} is no fast tokenizer")
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = False
+        added = self._backend.get_added_tokens_decoder()
+        controls = {token.content: id for id, token in added.items() if _is_control(token)}
+        self._controls = controls
+        self._ids = frozenset(controls.values()) - {tokenizer.unk_token_id}
+        self._pattern = _any_of(controls)
+        pivots = {text: _pivot(text) for text in controls}
+        self._pivots = "".join(sorted({pivot for pivot in pivots.values() if pivot is not None}))
+        words = [text for text, pivot in pivots.items() if pivot is None]
+        self._words = _any_of(words)
+        self._initials = "".join(sorted({word[0] for word in words}))
+
+    def ids_of(self, texts: Iterable[str]) -> frozenset[int]:
+        """The control tokens that these texts are made with."""
+        return frozenset(self._controls[found] for text in texts for found in self._pattern.findall(text))
+
+    def disguise(self, strings: list[str]) -> Disguise:
+        """Stand-ins that occur in none of the caller's strings. Raises InvalidRequest."""
+        needed = len(self._pivots) + len(self._initials)
+        used = set().union(*strings)
+        stand_ins = "".join(islice((chr(code) for code in _STAND_INS if chr(code) not in used), needed))
+        if len(stand_ins) < needed:
+            raise InvalidRequest("Invalid 'messages': they use up the private characters.", param="messages")
+        return Disguise(self._pivots, self._initials, self._words, stand_ins)
+
+    def encode(self, rendered: str, disguise: Disguise) -> list[int]:
+        """The ids of a rendered template. Raises InvalidRequest."""
+        text = disguise.reveal(rendered)
+        ids: list[int] = []
+        written = 0
+        start = 0
+        for end in [*self._cuts(text, rendered, disguise.stand_ins), len(text)]:
+            piece = text[start:end]
+            ids += self._backend.encode(piece, add_special_tokens=False).ids
+            written += sum(1 for _ in self._pattern.finditer(piece))
+            start = end
+        if sum(id in self._ids for id in ids) > written:  # some tokenizers take other texts for a token's, too
+            raise InvalidRequest("Invalid 'messages': a text there would be read as a control token.", param="messages")
+        return ids
+
+    def _cuts(self, text: str, rendered: str, stand_ins: frozenset[str]) -> Iterator[int]:
+        """Where to cut so that no control token is left that the caller has a part in; ascending."""
+        last = 0
+        at = 0
+        while found := self._pattern.search(text, at):
+            at = found.start() + 1
+            own = next((i for i in range(found.start(), found.end()) if rendered[i] in stand_ins), None)
+            if own is not None:
+                cut = own if own > found.start() else own + 1
+                if cut > last:
+                    last = cut
+                    yield cut
+
+
+def _is_control(token: Any) -> bool:
+    """Special tokens, and others that look like a marker; not words or blanks that were added to a vocabulary."""
+    text = token.content
+    if len(text) < 2 or not text.strip(_BLANKS):
+        return False
+    return bool(token.special) or (text[0] in "<[{" and text[-1] in ">]}")
+
+
+def _pivot(text: str) -> str | None:
+    """The character of a control token's text that gets a stand-in: no letter or blank, which templates look at."""
+    return next((char for char in text if not char.isalnum() and not char.isspace()), None)
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    """The longest of the texts that begins somewhere; without any, nothing."""
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")

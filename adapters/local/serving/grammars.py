@@ -1,0 +1,235 @@
+"""Grammars that keep an answer to JSON, to a schema, or to calls of tools, by llguidance."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from typing import Any, Generic, TypeVar
+
+import llguidance
+import numpy
+
+from adapters.canonical import ChatRequest, JsonFormat, NamedTool
+from adapters.errors import InvalidRequest
+from adapters.local.serving import answer_grammar
+from adapters.local.serving.call_arguments import Arguments
+from adapters.local.serving.calls.syntax import CallSyntax
+from adapters.local.serving.lark import Lark
+from adapters.local.serving.schemas import reason, schema_text
+from adapters.local.serving.trial import compiled
+from adapters.local.serving.trials import Trials
+from adapters.local.serving.turns import TurnFormat
+
+_COMPILED = 64
+"""Grammars that are kept; a large one takes some megabytes."""
+_JUDGED = 1024
+"""Schemas of which it is remembered whether they can be taken."""
+_SCHEMA = "response_format.json_schema.schema"
+_ANY_OBJECT: dict[str, Any] = {"type": "object"}
+
+
+class GrammarFailed(Exception):
+    """A token came that the grammar does not allow, or it came to a limit. Says nothing of the answer."""
+
+
+class AnswerConstraint:
+    """A `Constraint` of the engine: the state of one answer, and one mask that is written anew for each token."""
+
+    def __init__(self, matcher: Any, vocabulary: int, words: int) -> None:
+        """`words` are what the matcher writes; it may know more tokens than the model, which has `vocabulary`."""
+        self._matcher = matcher
+        self._written: Any = numpy.zeros(words, dtype=numpy.int32)
+        self._place = self._written.ctypes.data, self._written.nbytes
+        self._mask = self._written[: (vocabulary + 31) // 32]
+
+    def mask(self) -> Any:
+        """32-bit words. Raises GrammarFailed."""
+        self._matcher.unsafe_compute_mask_ptr(*self._place)
+        if self._matcher.is_error():
+            raise GrammarFailed
+        return self._mask
+
+    def advance(self, token: int) -> bool:
+        """Raises GrammarFailed."""
+        if not self._matcher.consume_token(token):
+            raise GrammarFailed
+        return bool(self._matcher.is_stopped())
+
+
+class Grammar:
+    """A compiled grammar, of which each answer takes a constraint of its own."""
+
+    def __init__(self, matcher: Any, vocabulary: int, words: int) -> None:
+        self._matcher = matcher
+        self._vocabulary = vocabulary
+        self._words = words
+
+    def constraint(self) -> AnswerConstraint:
+        return AnswerConstraint(self._matcher.deep_copy(), self._vocabulary, self._words)
+
+
+class Compiler:
+    """llguidance for one model's tokenizer, with grammars tried elsewhere first. For all threads.
+
+    Raises ValueError for a tokenizer that llguidance does not know.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> None:
+        backend = tokenizer.backend_tokenizer
+        added = backend.get_added_tokens_decoder()
+        self._vocabulary = vocabulary
+        width = max(vocabulary, backend.get_vocab_size(), *(id + 1 for id in added), 0)
+        ends = sorted(stop_ids) or [tokenizer.eos_token_id]
+        source = backend.to_str()
+        self._tokenizer = llguidance.LLTokenizer(source, n_vocab=width, eos_token=ends)
+        self._words = (width + 31) // 32
+        self._trials = Trials(source, width, ends)
+        self._faults: _Recent[str] = _Recent(_JUDGED)
+        self._grammars: _Recent[Grammar] = _Recent(_COMPILED)
+        self.special = {token.content: id for id, token in added.items() if self._tokenizer.is_special_token(id)}
+        """What the compiler does not take for text: special tokens, and others that look like a marker."""
+
+    def fault(self, schema: str) -> str:
+        """Why answers cannot be kept to the schema, in our words; "" if they can."""
+        return self._tried('{"grammars":[{"json_schema":' + schema + "}]}")
+
+    def grammar(self, text: str) -> Grammar:
+        """Raises ValueError with the reason why it cannot be had."""
+        if (found := self._grammars.get(text)) is not None:
+            return found
+        if fault := self._tried(text):
+            raise ValueError(fault)
+        grammar = Grammar(compiled(self._tokenizer, text), self._vocabulary, self._words)
+        self._grammars.put(text, grammar)
+        return grammar
+
+    def close(self) -> None:
+        self._trials.close()
+
+    def _tried(self, text: str) -> str:
+        found = self._faults.get(text)
+        if found is None:
+            message = self._trials.fault(text)
+            found = reason(message) if message else ""
+            self._faults.put(text, found)
+        return found
+
+
+class Grammars:
+    """What the answers of one model must follow. For all threads; `close` it.
+
+    A first grammar takes a second, a large schema two: none of it is for an event loop.
+    """
+
+    def __init__(self, tokenizer: Any, vocabulary: int, stop_ids: frozenset[int]) -> None:
+        """`tokenizer` is a fast one of `transformers`; `vocabulary` is how many tokens the model chooses from."""
+        self._source = (tokenizer, vocabulary, stop_ids)
+        self._lock = threading.Lock()
+        self._compiler: Compiler | None = None
+
+    def grammar(self, request: ChatRequest, turn: TurnFormat) -> Grammar | None:
+        """The grammar of the answers to a request, in their turn format; `None` where they are free.
+
+        Raises InvalidRequest for what cannot be enforced, naming the field.
+        """
+        form = None if request.forces_tool else request.response_format
+        if turn.calls is None and form is None:
+            return None
+        compiler = self._opened("response_format" if turn.calls is None else "tools")
+        lark = Lark(compiler.special)
+        offers = _offers(compiler, request, lark, turn.calls) if turn.calls is not None else {}
+        several = request.parallel_tool_calls is not False and not isinstance(request.tool_choice, NamedTool)
+        if form is not None:
+            schema = _document_schema(compiler, form)
+            start = answer_grammar.document(lark, turn, schema, offers, several=several)
+        elif request.forces_tool:
+            start = answer_grammar.forced(lark, turn, offers, several=several)
+        else:
+            start = answer_grammar.optional(lark, turn, offers, several=several)
+        try:
+            return compiler.grammar(lark.grammar(start))
+        except ValueError as exc:  # each part is fine, and all together are too much
+            raise _refused("tools" if offers else _SCHEMA, str(exc)) from None
+
+    def close(self) -> None:
+        with self._lock:
+            if self._compiler is not None:
+                self._compiler.close()
+                self._compiler = None
+
+    def _opened(self, param: str) -> Compiler:
+        with self._lock:
+            if self._compiler is None:
+                try:
+                    self._compiler = Compiler(*self._source)
+                except ValueError:
+                    message = f"Invalid '{param}': this model's tokenizer does not allow for grammars."
+                    raise InvalidRequest(message, param=param, code="unsupported_parameter") from None
+            return self._compiler
+
+
+def _document_schema(compiler: Compiler, form: JsonFormat) -> str:
+    try:
+        text = schema_text(_ANY_OBJECT if form.schema is None else form.schema)
+    except ValueError as exc:
+        raise _refused(_SCHEMA, str(exc)) from None
+    if fault := compiler.fault(text):
+        raise _refused(_SCHEMA, fault)
+    return text
+
+
+def _offers(compiler: Compiler, request: ChatRequest, lark: Lark, syntax: CallSyntax) -> dict[str, str]:
+    """The arguments of the tools that may be called.
+
+    Schemas are enforced where the caller insists on a call or on strictness, or else as far as that is possible.
+    """
+    choice = request.tool_choice
+    arguments = Arguments(lark, syntax, compiler.fault)
+    offers: dict[str, str] = {}
+    for i, tool in enumerate(request.tools):
+        if isinstance(choice, NamedTool) and tool.name != choice.name:
+            continue
+        if not (tool.strict or (request.forces_tool and tool.strict is None)):
+            offers[tool.name] = arguments.lenient(tool.parameters)
+            continue
+        try:
+            offers[tool.name] = arguments.enforced(tool.parameters)
+        except ValueError as exc:
+            raise _refused(f"tools[{i}].function.parameters", str(exc)) from None
+    if not offers:
+        raise InvalidRequest("Invalid 'tool_choice': it names none of the tools.", param="tool_choice")
+    return offers
+
+
+def _refused(param: str, why: str) -> InvalidRequest:
+    return InvalidRequest(f"Invalid '{param}': answers cannot be kept to this schema: {why}.", param=param)
+
+
+_Kept = TypeVar("_Kept")
+
+
+class _Recent(Generic[_Kept]):
+    """The values that were used last, by texts that are only kept as digests. For all threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[bytes, _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, text: str) -> _Kept | None:
+        key = _digest(text)
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, text: str, value: _Kept) -> None:
+        with self._lock:
+            self._values[_digest(text)] = value
+            if len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()

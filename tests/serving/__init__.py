@@ -1,0 +1,1 @@
+"""Tests of `adapters.local.serving` that need no torch."""

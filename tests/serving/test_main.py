@@ -1,0 +1,196 @@
+"""`adapters.local.serving.main`: the process from its first line to its exit status."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from adapters.local.own import FAILED, INSTALL, REFUSED, OwnModel, OwnOptions
+from adapters.local.serving import loading
+from adapters.local.serving.folder import Refused
+from adapters.local.serving.loading import load
+from adapters.local.serving.main import main
+from tests.support.servers import DEADLINE
+
+PLAYED = "tests.serving.played_process"
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Process:
+    def __init__(self, child: asyncio.subprocess.Process, socket: Path) -> None:
+        self.child = child
+        self.socket = socket
+        self.lines: list[str] = []
+
+    async def until(self, line: str) -> None:
+        assert self.child.stdout is not None
+        async with asyncio.timeout(DEADLINE):
+            while not self.lines or self.lines[-1] != line:
+                read = await self.child.stdout.readline()
+                assert read, self.lines
+                self.lines.append(read.decode().rstrip("\n"))
+
+    async def ended(self) -> int:
+        rest, _ = await asyncio.wait_for(self.child.communicate(), DEADLINE)
+        self.lines += rest.decode().splitlines()
+        assert self.child.returncode is not None
+        return self.child.returncode
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.AsyncHTTPTransport(uds=os.fspath(self.socket))
+        return httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=DEADLINE)
+
+
+@asynccontextmanager
+async def serving(folder: Path) -> AsyncIterator[Process]:
+    socket = folder / "e.sock"
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", PLAYED, os.fspath(socket), "--model", os.fspath(folder), "--name", "tiny"),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+    )
+    process = Process(child, socket)
+    try:
+        await process.until("serving tiny")
+        yield process
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+def asking(text: str) -> dict[str, object]:
+    return {"model": "tiny", "messages": [{"role": "user", "content": text}]}
+
+
+@pytest.mark.anyio
+async def test_it_answers_at_its_socket_and_ends_in_order(tmp_path: Path) -> None:
+    async with serving(tmp_path) as process:
+        assert stat.S_IMODE(process.socket.stat().st_mode) == 0o600
+        async with process.client() as client:
+            await _healthy(client)
+            answer = await client.post("/v1/chat/completions", json=asking("Hello"))
+        process.child.send_signal(signal.SIGTERM)
+        assert await process.ended() == 0
+    assert answer.json()["choices"][0]["message"]["content"] == "Hi"
+    assert process.lines == ["loading weights 50% of 1.0 GB", "started", "serving tiny", "submitted", "closed"]
+
+
+async def _healthy(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/health")).json() == {"status": "ok"}
+
+
+@pytest.mark.anyio
+async def test_answers_under_way_hold_its_end_up_for_a_moment_only(tmp_path: Path) -> None:
+    async with serving(tmp_path) as process, process.client() as client, asyncio.TaskGroup() as group:
+        asked = group.create_task(_refused(client))
+        await process.until("submitted")
+        process.child.send_signal(signal.SIGTERM)
+        assert await process.ended() == 0
+        await asked
+
+
+async def _refused(client: httpx.AsyncClient) -> None:
+    try:
+        response = await client.post("/v1/chat/completions", json=asking("wait"))
+    except httpx.HTTPError:
+        return
+    assert response.status_code == 500
+
+
+@pytest.mark.anyio
+async def test_a_dead_engine_ends_the_process_with_the_reason_as_its_last_line(tmp_path: Path) -> None:
+    async with serving(tmp_path) as process:
+        async with process.client() as client:
+            answer = await client.post("/v1/chat/completions", json=asking("die"))
+        assert answer.json()["error"]["code"] == "engine_failed"
+        assert await process.ended() == FAILED
+    assert process.lines[-1] == "the engine failed: OutOfMemoryError"
+
+
+def options(folder: Path, *, embeddings: bool = False) -> OwnOptions:
+    return OwnOptions(model=OwnModel(folder=folder), names=("tiny",), embeddings=embeddings)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "missing_packages", lambda: [])
+
+
+def model(folder: Path, *architectures: str) -> Path:
+    names = ", ".join(f'"{name}"' for name in architectures)
+    (folder / "config.json").write_text(f'{{"architectures": [{names}]}}')
+    (folder / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    return folder
+
+
+def test_what_can_never_work_is_said_in_the_last_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "missing_packages", lambda: ["torch"])
+    assert main([os.fspath(tmp_path / "s"), "--model", os.fspath(tmp_path)]) == REFUSED
+    assert capsys.readouterr().out.splitlines()[-1] == INSTALL
+
+
+def test_without_a_name_it_is_called_as_its_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], installed: None
+) -> None:
+    assert main([os.fspath(tmp_path / "s"), "--model", os.fspath(tmp_path)]) == REFUSED
+    assert "there is no model in" in capsys.readouterr().out
+
+
+KINDS: dict[str, tuple[tuple[str, ...], bool, str]] = {
+    "vectors for words": (("LlamaForCausalLM",), True, "answers in words: it cannot stand under embeddings"),
+    "words for vectors": (("BertModel",), False, "makes vectors: restart the relay, which then takes it for that"),
+    "neither": (("LlamaForSequenceClassification",), False, "is no model for chats or embeddings"),
+}
+
+
+@pytest.mark.parametrize(("architectures", "embeddings", "words"), KINDS.values(), ids=KINDS)
+def test_a_model_of_another_kind_is_refused(
+    tmp_path: Path, installed: None, architectures: tuple[str, ...], embeddings: bool, words: str
+) -> None:
+    with pytest.raises(Refused, match=words):
+        load(options(model(tmp_path, *architectures), embeddings=embeddings), lambda line: None)
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called as torch's own."""
+
+
+FAILURES: dict[str, tuple[Exception, str]] = {
+    "torch's word": (OutOfMemoryError("Tried to allocate 9 GiB"), "out of memory on auto while"),
+    "another backend's": (RuntimeError("MPS backend out of memory"), "out of memory on auto while"),
+    "Python's": (MemoryError(), "out of memory on auto while"),
+}
+
+
+@pytest.mark.parametrize(("failure", "words"), FAILURES.values(), ids=FAILURES)
+def test_a_model_that_is_too_large_is_refused_with_its_size(
+    tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch, failure: Exception, words: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(loading, "_load_chat", fail)
+    with pytest.raises(Refused, match=words) as caught:
+        load(options(model(tmp_path, "LlamaForCausalLM")), lambda line: None)
+    assert "(0.0 GB of weights)" in str(caught.value)
+
+
+def test_a_bug_while_loading_is_no_refusal(tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr(loading, "_load_chat", fail)
+    with pytest.raises(KeyError):
+        load(options(model(tmp_path, "LlamaForCausalLM")), lambda line: None)
