@@ -1,6 +1,6 @@
 # `make` alone lists the targets. Everything happens in .venv; PYTHON=... names the interpreter to make it from.
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-clients lint bench lock clean
+.PHONY: help install serve test test-local test-clients lint bench bench-local lock clean
 .DELETE_ON_ERROR:
 
 python := .venv/bin/python
@@ -14,7 +14,7 @@ NPM ?= npm
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-install: .venv/.relay $(EXTRAS:%=.venv/.extra-%) ## make .venv with the locked dependencies and the `relay` command (EXTRAS="hub markdown")
+install: .venv/.relay $(EXTRAS:%=.venv/.extra-%) ## make .venv with the locked dependencies and the `relay` command (EXTRAS="hub local markdown")
 	@:
 
 serve: install ## start the relay (ARGS="--port 9000")
@@ -23,6 +23,17 @@ serve: install ## start the relay (ARGS="--port 9000")
 test: lint $(node_modules)/.installed ## lint, types, and the tests with branch coverage (ARGS="-k stream --no-cov")
 	@echo "==> tests"
 	@$(python) -m pytest $(ARGS) --cov
+
+test-local: .venv/.dev ## the relay's own engine with torch, where a build for the CPU can be had (ARGS="-k grammar")
+	@echo "==> the relay's own engine"
+	@if requirements/torch --cpu; then \
+		$(MAKE) --no-print-directory .venv/.extra-local; \
+		$(python) -m pytest tests/inference tests/serving $(ARGS); \
+	elif [ $$? -eq 3 ]; then \
+		echo "NOTE: without torch for the CPU the tests of the relay's own engine are SKIPPED."; \
+	else \
+		exit 1; \
+	fi
 
 test-clients: .venv/.dev $(clients)/.installed ## Cloudflare's own clients against a live relay (ARGS="-k Vite")
 	@echo "==> Cloudflare's clients"
@@ -37,6 +48,9 @@ lint: .venv/.dev ## style, imports, formatting and types
 
 bench: .venv/.dev ## measure what a request and a chunk cost (ARGS="--help")
 	@$(python) -m benchmarks $(ARGS)
+
+bench-local: .venv/.dev ## the same model through the relay's own engine and other ways to run it (ARGS="--help")
+	@$(python) -m benchmarks.local $(ARGS)
 
 lock: .venv/.dev ## write requirements/*.txt anew (ARGS="--upgrade")
 	@requirements/lock $(ARGS)
@@ -76,6 +90,13 @@ comma := ,
 
 .venv/.relay: pyproject.toml requirements/build.txt requirements/relay.txt
 	$(call prepare,build relay)
+	@touch $@
+
+# torch is in no lock.
+.venv/.extra-local: requirements/local.txt requirements/torch .venv/.relay
+	@requirements/torch
+	@echo "Installing the extra 'local' into .venv ..."
+	@$(pip) --require-hashes -r $<
 	@touch $@
 
 # An extra on top; its lock names the relay's own dependencies in the same versions.
