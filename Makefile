@@ -28,7 +28,7 @@ test-local: .venv/.dev ## the relay's own engine with torch, where a build for t
 	@echo "==> the relay's own engine"
 	@if requirements/torch --cpu; then \
 		$(MAKE) --no-print-directory .venv/.extra-local; \
-		$(python) -m pytest tests/inference tests/serving $(ARGS); \
+		$(python) -m pytest tests/inference tests/serving $(ARGS) --cov --cov-config=tests/inference/coverage.toml; \
 	elif [ $$? -eq 3 ]; then \
 		echo "NOTE: without torch for the CPU the tests of the relay's own engine are SKIPPED."; \
 	else \
