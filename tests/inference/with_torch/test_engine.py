@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -63,6 +64,17 @@ async def until(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(20):
         while not holds():  # noqa: ASYNC110 - the engine's thread rings no bell for its numbers
             await anyio.sleep(0.001)
+
+
+async def test_the_event_loop_and_the_engine_take_turns_often() -> None:
+    usual = sys.getswitchinterval()
+    try:
+        for before, after in ((0.005, 0.0005), (0.0001, 0.0001)):
+            sys.setswitchinterval(before)
+            async with running():
+                assert sys.getswitchinterval() == pytest.approx(after, rel=0.05)
+    finally:
+        sys.setswitchinterval(usual)
 
 
 async def test_an_end_token_is_delivered_counted_and_ends_the_answer() -> None:

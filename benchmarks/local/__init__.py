@@ -1,0 +1,1 @@
+"""What the relay's own engine does beside other ways to run the same model."""
