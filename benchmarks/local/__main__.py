@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.local.added import added_milliseconds
 from benchmarks.local.load import Scenario, run
 from benchmarks.local.report import Figures, best_of, failures, machine, markdown
 from benchmarks.local.servers import Server, Serving, servers
@@ -180,9 +181,12 @@ class _Bench:
                     for scenario, asked in zip(self._scenarios, given["asked"], strict=True)
                 ]
                 memory = running.account.resident_megabytes()
+                added = None
+                if running.behind is not None:
+                    added = asyncio.run(added_milliseconds(running.ask, running.behind(), given["warm"][0][0]))
         except (RuntimeError, OSError) as exc:
             return {"name": server.name, "skipped": f"it failed: {str(exc)[-1500:]}"}
-        return {"name": server.name, "started": started, "results": results, "memory": memory}
+        return {"name": server.name, "started": started, "results": results, "memory": memory, "added": added}
 
 
 async def _first(ask: Any, prompt: dict[str, Any]) -> None:

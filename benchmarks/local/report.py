@@ -29,6 +29,7 @@ def markdown(report: dict[str, Any]) -> str:
             _costs(measured),
             *_shares(measured),
             *_ratios(measured),
+            *_added(measured),
         ]
     parts += [f"Not measured: {each['name']}: {each['skipped']}" for each in report["contenders"] if "skipped" in each]
     parts += [f"FAILED: {name}, {what}" for name, what in failures(report)]
@@ -48,7 +49,9 @@ def best_of(runs: list[Figures]) -> Figures:
             for what, count in result["failures"].items():
                 together[what] = together.get(what, 0) + count
         results.append(best | {"failures": together})
+    added = [each["added"] for each in measured if each.get("added")]
     return max(measured, key=lambda each: float(each["memory"] or 0)) | {
+        "added": min(added, key=lambda times: float(times["added"])) if added else None,
         "results": results,
         "started": max(each["started"] for each in measured),
     }
@@ -125,3 +128,12 @@ def _ratios(measured: list[Figures]) -> list[str]:
             ratios = [f"{a['tokens_per_second'] / b['tokens_per_second']:.1f} at {a['name']}" for a, b in pairs]
             lines.append(f"The own engine's rate, as a multiple of {other}: {', '.join(ratios)}.")
     return lines
+
+
+def _added(measured: list[Figures]) -> list[str]:
+    return [
+        f"{each['name']}: {each['added']['added']:.1f} ms more until the first token, median of neighbours "
+        f"({each['added']['direct']:.1f} directly, {each['added']['through']:.1f} through it, one client)."
+        for each in measured
+        if each.get("added")
+    ]

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -26,6 +26,8 @@ class Running(NamedTuple):
     account: Account
     startup: float
     """Seconds until it took requests."""
+    behind: Callable[[], Ask] | None = None
+    """The engine itself, past the relay; there once the first request has started it."""
 
 
 class Serving(NamedTuple):
@@ -107,7 +109,13 @@ class Relay:
         with started(command, environment=environment, folder=scratch) as process:
             wait_until_ready(process, scratch / "log", port, "/healthz")
             ask = chat_completions(Address(port=port), _MODEL, _TOKEN)
-            yield Running(ask, Account(process.pid), time.monotonic() - begun)
+
+            def behind() -> Ask:
+                sockets = (scratch / "state" / "run").glob("*.sock")
+                engine = next(path for path in sockets if path.name != "control.sock")
+                return chat_completions(Address(socket=str(engine)), _MODEL, "")
+
+            yield Running(ask, Account(process.pid), time.monotonic() - begun, behind)
 
 
 class Llama:
