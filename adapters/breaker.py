@@ -13,6 +13,10 @@ FIRST_PAUSE = 5.0  # seconds; twice as long after each failed trial
 LONGEST_PAUSE = 60.0
 _MOST = 1000  # models come from callers
 
+_FAIR = 10.0  # seconds; who gives an upstream less, and waits in vain, has learnt nothing of it
+_MOST_OF_IT = 0.6  # some of what a caller gives may be kept for who is asked next
+
+_WAITS = frozenset((Fault.UPSTREAM_TIMEOUT, Fault.UPSTREAM_UNREACHABLE))
 _FAILURES = frozenset((Fault.UPSTREAM_ERROR, Fault.UPSTREAM_TIMEOUT, Fault.UPSTREAM_UNREACHABLE))
 
 
@@ -44,24 +48,30 @@ class Breaker:
         return max(0.0, self._until - self._clock()) if self.is_open else 0.0
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Learn from how the request inside ends; one that is given up says nothing."""
-        with self.beginning():
+    def watching(self, given: float = float("inf")) -> Iterator[None]:
+        """Learn from how the request inside ends; one that is given up says nothing.
+
+        `given` is for how many seconds its caller waits: one in a hurry must not shut out all the others.
+        """
+        with self.beginning(given):
             yield
         self.close()
 
     @contextmanager
-    def beginning(self) -> Iterator[None]:
+    def beginning(self, given: float = float("inf")) -> Iterator[None]:
         """As `watching`, where an answer has only begun by the end of the block: how it ends is for `close` or `broke`.
 
         A trial is over by then, for an answer may take its time.
         """
         trial = self.is_open
         self._trial = self._trial or trial
+        started = self._clock()
         try:
             yield
         except RelayError as exc:
-            if exc.fault in _FAILURES:
+            if exc.fault in _WAITS and given < _FAIR and self._clock() - started >= _MOST_OF_IT * given:
+                pass
+            elif exc.fault in _FAILURES:
                 self._failed(trial)
             else:  # it answers, if only to refuse
                 self.close()

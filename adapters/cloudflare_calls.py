@@ -131,7 +131,7 @@ class CloudflareCalls:
 
     def learn(self, error: RelayError) -> None:
         """A spent allocation comes as a status, in a body or in a stream's first frame; it holds for every model."""
-        error.message = error.message.replace(self.account.api_token, "***")  # an upstream may echo anything
+        error.redact(self.account.api_token)  # an upstream may echo anything
         if error.fault is Fault.QUOTA_EXHAUSTED:
             self._rests_until = _next_midnight(self._now())
 

@@ -99,7 +99,7 @@ class EngineCalls:
     def redact(self, error: RelayError) -> None:
         """An engine may echo anything."""
         if self.endpoint.api_key:
-            error.message = error.message.replace(self.endpoint.api_key, "***")
+            error.redact(self.endpoint.api_key)
 
     @asynccontextmanager
     async def _post(self, url: httpx.URL, body: bytes, call: Call) -> AsyncIterator[httpx.Response]:
@@ -111,6 +111,7 @@ class EngineCalls:
                     await read_body(response),
                     retry_after=retry_after(response.headers.get("retry-after")),
                     context_window=self.endpoint.context_window,
+                    verbatim=self.endpoint.profile.verbatim_limits,
                 )
             yield response
 

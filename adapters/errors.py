@@ -28,6 +28,9 @@ class Row(NamedTuple):
     retry: Retry = Retry.NO
 
 
+_TELLING = 4
+"""Characters of a secret's beginning that tell something of it."""
+
 _INVALID = "invalid_request_error"
 _SERVER = "server_error"
 _FORBIDDEN = "permission_error"
@@ -95,6 +98,12 @@ class RelayError(Exception):
         self.retry_after = retry_after
         self.upstream_code = upstream_code
 
+    def redact(self, secret: str) -> None:
+        """Take out a secret that an upstream may have echoed, and what is left of one where a text was cut."""
+        self.message = _without(self.message, secret)
+        self.param = self.param and _without(self.param, secret)
+        self.args = (self.message,)
+
 
 class InvalidRequest(RelayError):
     """The client's mistake: `param` is the path of the field, such as `messages[0].content`."""
@@ -120,3 +129,11 @@ class UpstreamTruncated(RelayError):
 
     def __init__(self, message: str = "The upstream ended the stream before the answer was complete.") -> None:
         super().__init__(Fault.UPSTREAM_ERROR, message)
+
+
+def _without(text: str, secret: str) -> str:
+    text = text.replace(secret, "***")
+    for length in range(len(secret) - 1, _TELLING - 1, -1):
+        if text.endswith(secret[:length]):
+            return f"{text[:-length]}***"
+    return text

@@ -58,7 +58,7 @@ class Replicas:
         """The whole answer."""
 
         async def attempt(replica: Replica) -> ChatResult:
-            with replica.occupied(), replica.breaker.watching():
+            with replica.occupied(), replica.breaker.watching(call.remaining()):
                 return await replica.engine.chat(request, call)
 
         return await self._tried(call, self._key(request, call), attempt)
@@ -77,7 +77,7 @@ class Replicas:
         """Vectors; nothing of one request is of use to the next, so that any replica will do."""
 
         async def attempt(replica: Replica) -> EmbeddingResult:
-            with replica.occupied(), replica.breaker.watching():
+            with replica.occupied(), replica.breaker.watching(call.remaining()):
                 return await replica.engine.embed(request, call)
 
         return await self._tried(call, None, attempt)
@@ -225,7 +225,7 @@ async def _noted(replica: Replica, attempt: Callable[[Replica], Awaitable[T]]) -
 async def _streaming(replica: Replica, request: ChatRequest, call: Call) -> AsyncIterator[EventStream]:
     with replica.occupied():
         async with AsyncExitStack() as stack:
-            with replica.breaker.beginning():
+            with replica.breaker.beginning(call.remaining()):
                 batches = await stack.enter_async_context(replica.engine.stream_chat(request, call))
             try:
                 yield batches

@@ -9,7 +9,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import msgspec
@@ -27,6 +28,10 @@ log = logging.getLogger("relay")
 
 _LONGEST_PAUSE = 2.0  # seconds; a client is rather told to come back, by a status, while it can still be sent
 _SHORTEST_WAY = 0.5  # seconds; where somebody else can answer, waiting longer for this one makes no sense
+_SLOW_TRY = 2.0  # seconds; nor does a second try there, where the first took longer than this to fail
+_SHARE = 2 / 3  # of the time that the client still waits, for one who is not the last to be asked
+_TOLD_FOR = 60.0  # seconds; the same news again and again would fill the log until midnight
+PASSED_OVER = "breaker_open"  # why, of an upstream that was not even asked
 
 
 class Retries(msgspec.Struct, frozen=True):
@@ -41,7 +46,9 @@ class Handover:
 
     def __init__(self, retries: Retries, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._retries = retries
+        self._clock = clock
         self._breakers = Breakers(clock)
+        self._told: dict[str, tuple[float, int]] = {}  # news: when it was logged, and how often it came since
 
     def count_open_breakers(self) -> dict[str, int]:
         """By upstream: how many models are not asked for there at present."""
@@ -55,14 +62,17 @@ class Handover:
         """
         if len(ways) == 1:
             route, able = ways[0]
+            call.upstream = route.name  # who is told of, should it fail before it is asked
             return await self._retried(call, lambda: attempt(route, able), alone=True)
         first: RelayError | None = None
-        admitted = self._admitted(ways)
+        admitted = self._admitted(ways, call)
         for i, (route, able) in enumerate(admitted):
             last = i == len(admitted) - 1
+            call.upstream = route.name
             try:
-                with self._breakers.of(route.name, route.model.id).watching():
-                    return await self._retried(call, lambda r=route, a=able: attempt(r, a), alone=last)  # type: ignore[misc]  # binds now
+                with self._breakers.of(route.name, route.model.id).watching(call.remaining()):
+                    async with _time_for(route, call, last):
+                        return await self._retried(call, lambda r=route, a=able: attempt(r, a), alone=last)  # type: ignore[misc]  # binds now
             except RelayError as exc:
                 if not _elsewhere(exc):
                     raise (first or exc) from None
@@ -71,23 +81,41 @@ class Handover:
                 first = first or exc
                 reason = exc.code or exc.fault.value.code
                 call.handovers.append(f"{route.name}={reason}")
-                log.warning("%s does not answer (%s): handed over, request %s", route.name, reason, call.id)
+                self._tell(f"{route.name} does not answer ({reason})", call)
         raise AssertionError("there is always a last way")
 
-    def _admitted(self, ways: Sequence[tuple[Route, B]]) -> Sequence[tuple[Route, B]]:
+    def _admitted(self, ways: Sequence[tuple[Route, B]], call: Call) -> Sequence[tuple[Route, B]]:
         """Those whose breakers let requests pass; all of them if none does, for refusing helps nobody."""
-        return [way for way in ways if self._breakers.of(way[0].name, way[0].model.id).admits] or ways
+        admits = [self._breakers.of(route.name, route.model.id).admits for route, _ in ways]
+        if not any(admits):
+            return ways
+        before = ways[: admits.index(True)]  # those after the first who is asked may not be needed
+        call.handovers.extend(f"{route.name}={PASSED_OVER}" for route, _ in before)
+        return [way for way, admitted in zip(ways, admits, strict=True) if admitted]
+
+    def _tell(self, news: str, call: Call) -> None:
+        """Log it, but what was logged a moment ago only as a number when it is logged next."""
+        now = self._clock()
+        since, more = self._told.get(news, (-_TOLD_FOR, 0))
+        if now - since < _TOLD_FOR:
+            self._told[news] = since, more + 1
+            log.debug("%s: handed over, request %s", news, call.id)
+            return
+        self._told[news] = now, 0
+        others = f", {more} others since it was last told" if more else ""
+        log.warning("%s: handed over, request %s%s", news, call.id, others)
 
     async def _retried(self, call: Call, attempt: Callable[[], Awaitable[T]], *, alone: bool) -> T:
         """`alone`: nobody else will be asked, so that waiting is worth its time."""
         tries = 0
         while True:
             started = call.upstream_since = time.monotonic()
+            began = self._clock()
             try:
                 return await attempt()
             except RelayError as exc:
                 pause = self._pause(exc, tries, call, alone)
-                if pause is None:
+                if pause is None or (not alone and self._clock() - began > _SLOW_TRY):
                     raise
             finally:
                 call.upstream_seconds += time.monotonic() - started
@@ -99,6 +127,8 @@ class Handover:
         """Seconds until the next try, jittered; `None` if there shall be none."""
         if call.scene is not None and call.scene.scripted:
             return None  # the next try would be told to fail in the same way
+        if exc.fault is Fault.UPSTREAM_UNREACHABLE and exc.retry_after is not None:
+            return None  # an engine that does not start: another try could start it again, which takes long to fail
         allowed = {Retry.NO: 0, Retry.ONCE: min(1, self._retries.limit), Retry.YES: self._retries.limit}
         limit = allowed[exc.fault.retry]
         if not alone:
@@ -110,6 +140,18 @@ class Handover:
             pause = max(pause, exc.retry_after * random.uniform(1.0, 1.2))
         longest = _LONGEST_PAUSE if alone else _SHORTEST_WAY
         return pause if pause <= longest and pause < call.remaining() else None
+
+
+@asynccontextmanager
+async def _time_for(route: Route, call: Call, last: bool) -> AsyncIterator[None]:
+    """What is inside leaves some of the client's time to who is asked next. Raises RelayError."""
+    left = call.remaining()
+    patience = None if last or left == float("inf") else max(0.0, left * _SHARE)
+    try:
+        async with asyncio.timeout(patience):
+            yield
+    except TimeoutError:
+        raise RelayError(Fault.UPSTREAM_TIMEOUT, f"The upstream '{route.name}' did not answer in time.") from None
 
 
 def _elsewhere(exc: RelayError) -> bool:

@@ -106,9 +106,15 @@ def forget_note(folder: Path) -> None:
 
 
 def remove_model(model: LocalModel) -> None:
-    """Delete it, and its organisation's folder if that is empty now. Raises OSError."""
+    """Delete it, and its organisation's folder if that is empty now. Raises OSError.
+
+    Of a link nothing but the link: what it leads to is somebody else's.
+    """
+    if model.folder.is_symlink():
+        model.folder.unlink()
+        return
     # Not whole from the first moment on: a removal may be cut off too.
     forget_note(model.folder)
     shutil.rmtree(model.folder)
-    if not any(model.folder.parent.iterdir()):
+    if not model.folder.parent.is_symlink() and not any(model.folder.parent.iterdir()):
         model.folder.parent.rmdir()

@@ -52,7 +52,7 @@ def _advice(exc: RelayError) -> tuple[tuple[bytes, bytes], ...]:
     """What clients are told about trying again. A quota is not renewed by waiting a little."""
     if exc.fault is Fault.QUOTA_EXHAUSTED:
         return ((b"x-should-retry", b"false"),)
-    if exc.fault is Fault.RATE_LIMITED or (exc.fault is Fault.OVERLOADED and exc.retry_after is not None):
+    if exc.fault is Fault.RATE_LIMITED or (exc.fault.value.status == 503 and exc.retry_after is not None):
         return ((b"retry-after", str(math.ceil(exc.retry_after or _COME_BACK)).encode()),)
     return ()
 

@@ -57,6 +57,29 @@ def test_a_refusal_is_an_answer(fault: Fault) -> None:
     assert breaker.admits
 
 
+@pytest.mark.parametrize("fault", [Fault.UPSTREAM_TIMEOUT, Fault.UPSTREAM_UNREACHABLE])
+@pytest.mark.parametrize(
+    ("given", "waited", "admits"),
+    [(-1.0, 0.0, True), (0.5, 0.5, True), (9.0, 6.0, True), (9.0, 1.0, False), (10.0, 10.0, False)],
+)
+def test_a_caller_in_a_hurry_shuts_out_nobody(fault: Fault, given: float, waited: float, admits: bool) -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(THRESHOLD):
+        with pytest.raises(RelayError), breaker.watching(given):
+            clock.now += waited
+            raise RelayError(fault, "no")
+    assert breaker.admits is admits
+
+
+def test_an_error_is_a_failure_however_long_its_caller_would_have_waited() -> None:
+    breaker = Breaker(Clock())
+    for _ in range(THRESHOLD):
+        with pytest.raises(RelayError), breaker.watching(-1.0):
+            raise RelayError(Fault.UPSTREAM_ERROR, "no")
+    assert not breaker.admits
+
+
 def test_after_its_pause_one_request_is_let_through() -> None:
     clock = Clock()
     breaker = opened(clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Iterator
 
@@ -96,6 +98,13 @@ async def test_what_only_a_stand_in_refuses_is_not_the_callers_mistake() -> None
         await run(upstreams, "cloudflare", "gpu")
 
 
+async def test_an_engine_that_does_not_start_is_not_started_again_for_the_same_request() -> None:
+    upstreams = Upstreams(gpu=[RelayError(Fault.UPSTREAM_UNREACHABLE, "no device", retry_after=1.0), None])
+    with pytest.raises(RelayError, match="no device"):
+        await run(upstreams, "gpu")
+    assert upstreams.asked == ["gpu"]
+
+
 async def test_a_long_wish_to_wait_is_a_reason_to_ask_another() -> None:
     wish = RelayError(Fault.RATE_LIMITED, "later", retry_after=1.5)
     upstreams = Upstreams(cloudflare=[wish], gpu=[None])
@@ -109,10 +118,34 @@ async def test_an_upstream_that_keeps_failing_is_passed_over_until_its_trial() -
     handover = Handover(Retries(0), clock=lambda: now[0])
     upstreams = Upstreams(cloudflare=[Fault.UPSTREAM_UNREACHABLE] * THRESHOLD + [None], gpu=[None])
     for _ in range(THRESHOLD + 2):
-        assert await run(upstreams, "cloudflare", "gpu", handover=handover) == "answer of gpu"
+        call = Call("id")
+        assert await run(upstreams, "cloudflare", "gpu", handover=handover, call=call) == "answer of gpu"
     assert upstreams.asked.count("cloudflare") == THRESHOLD
+    assert call.handovers == ["cloudflare=breaker_open"]
     now[0] += 6.0
+    call = Call("id")
+    assert await run(upstreams, "cloudflare", "gpu", handover=handover, call=call) == "answer of cloudflare"
+    assert call.handovers == []
+
+
+async def test_a_client_that_waits_no_longer_shuts_out_nobody() -> None:
+    handover = Handover(Retries(0))
+    upstreams = Upstreams(cloudflare=[*[Fault.UPSTREAM_TIMEOUT] * THRESHOLD, None], gpu=[None])
+    for _ in range(THRESHOLD):
+        with pytest.raises(RelayError):
+            await run(upstreams, "cloudflare", "gpu", handover=handover, call=Call("id", deadline=time.monotonic() - 1))
     assert await run(upstreams, "cloudflare", "gpu", handover=handover) == "answer of cloudflare"
+
+
+async def test_a_stand_in_that_is_not_needed_is_not_passed_over() -> None:
+    handover = Handover(Retries(0))
+    upstreams = Upstreams(cloudflare=[None], gpu=[Fault.UPSTREAM_ERROR])
+    for _ in range(THRESHOLD):
+        with pytest.raises(RelayError):
+            await run(upstreams, "gpu", "gpu", handover=handover)
+    call = Call("id")
+    assert await run(upstreams, "cloudflare", "gpu", handover=handover, call=call) == "answer of cloudflare"
+    assert call.handovers == []
 
 
 async def test_where_all_keep_failing_all_are_tried_all_the_same() -> None:
@@ -129,3 +162,57 @@ async def test_nobody_else_is_asked_for_a_client_that_waits_no_longer() -> None:
     with pytest.raises(RelayError, match="cloudflare says no"):
         await run(upstreams, "cloudflare", "gpu", call=Call("id", deadline=time.monotonic() - 1))
     assert upstreams.asked == ["cloudflare"]
+
+
+async def test_a_client_with_little_time_is_answered_within_it() -> None:
+    """Who is asked first may be silent for as long as he likes: the last one still has a third of the client's time."""
+
+    async def attempt(route: Route, able: str) -> str:
+        if route.name != "gpu":
+            await asyncio.Event().wait()
+        return f"answer of {route.name}"
+
+    call = Call("id", deadline=time.monotonic() + 0.3)
+    ways = [(ROUTES[name], name) for name in ("cloudflare", "gpu")]
+    assert await Handover(Retries(2, 0.0)).run(ways, call, attempt) == "answer of gpu"
+    assert call.handovers == ["cloudflare=upstream_timeout"]
+    assert 0 < call.remaining() < 0.2
+
+
+async def test_a_try_that_took_long_to_fail_is_not_repeated_where_another_can_answer() -> None:
+    now = [0.0]
+    upstreams = Upstreams(cloudflare=[Fault.UPSTREAM_UNREACHABLE], gpu=[Fault.UPSTREAM_UNREACHABLE, None])
+
+    async def attempt(route: Route, able: str) -> str:
+        now[0] += 10.0
+        return await upstreams.attempt(route, able)
+
+    handover = Handover(Retries(2, 0.0), clock=lambda: now[0])
+    ways = [(ROUTES[name], f"able {name}") for name in ("cloudflare", "gpu")]
+    assert await handover.run(ways, Call("id"), attempt) == "answer of gpu"
+    assert upstreams.asked == ["cloudflare", "gpu", "gpu"]  # the last one has nobody behind it
+
+
+async def test_who_fails_before_it_was_asked_is_named_all_the_same() -> None:
+    for names in (["gpu"], ["cloudflare", "gpu"]):
+        call = Call("id")
+        with pytest.raises(RelayError):
+            await run(Upstreams(cloudflare=[Fault.QUOTA_EXHAUSTED], gpu=[Fault.UPSTREAM_AUTH]), *names, call=call)
+        assert call.upstream == "gpu"
+
+
+async def test_the_log_tells_the_same_news_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    handover = Handover(Retries(0), clock=lambda: now[0])
+    spent = Fault.QUOTA_EXHAUSTED
+    upstreams = Upstreams(cloudflare=[spent, spent, spent, Fault.UPSTREAM_AUTH, spent], gpu=[None])
+    with caplog.at_level(logging.WARNING, "relay"):
+        for _ in range(4):
+            await run(upstreams, "cloudflare", "gpu", handover=handover, call=Call("req"))
+        now[0] += 60.0
+        await run(upstreams, "cloudflare", "gpu", handover=handover, call=Call("req"))
+    assert caplog.messages == [
+        "cloudflare does not answer (insufficient_quota): handed over, request req",
+        "cloudflare does not answer (upstream_auth): handed over, request req",
+        "cloudflare does not answer (insufficient_quota): handed over, request req, 2 others since it was last told",
+    ]

@@ -14,6 +14,21 @@ from typing import Any
 _HEAD_START = 0.25
 """Seconds that an address has for itself before the next one is tried as well."""
 
+_GONE = 10
+"""Seconds after which a peer that acknowledges nothing is given up. An answer may take its time, a packet does not;
+where the network is cut without a word, nothing else would tell before the answer is overdue."""
+
+_LIVENESS = [
+    (getattr(socket, option), value)
+    for option, value in (
+        ("TCP_USER_TIMEOUT", 1000 * _GONE),  # what was sent and not acknowledged; in milliseconds, Linux
+        ("TCP_KEEPIDLE", _GONE),  # seconds of silence until the peer is asked, by the kernel, whether it is there
+        ("TCP_KEEPINTVL", _GONE // 2),
+        ("TCP_KEEPCNT", 2),
+    )
+    if hasattr(socket, option)
+]
+
 Address = tuple[socket.AddressFamily, int, Any]
 """Family, protocol, and what `connect` takes."""
 
@@ -50,6 +65,9 @@ async def _connected(address: Address) -> socket.socket:
         sock.setblocking(False)
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in _LIVENESS:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
         await asyncio.get_running_loop().sock_connect(sock, target)
     except BaseException:
         sock.close()

@@ -139,6 +139,8 @@ class Connection:
             case messages.Command(number, "status"):
                 self.send(messages.Done(number, self._supervisor.status()))
             case messages.Ask(number) | messages.Command(number):
+                if number in self._answering or number in self._leases:
+                    raise ValueError("an id that is in use")  # two leases of one id: only one could be given back
                 self._answering[number] = answering = group.create_task(self._answer(message))
                 answering.add_done_callback(lambda _: self._answering.pop(number))
 

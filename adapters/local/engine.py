@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Callable
 from enum import Enum
 from typing import Protocol
@@ -25,6 +26,8 @@ log = logging.getLogger("relay.engines")
 
 _FIRST_LOOK, _LOOKS_APART = 0.1, 1.0  # seconds between two checks of an engine that starts
 _TELLING = 1.0  # seconds between two reports of its progress
+
+_PATH = re.compile(r"(?<![\w./:-])/(?:[^\s/:;,()'\"]+/)*([^\s/:;,()'\"]+)/?")
 
 
 OnProgress = Callable[[str], None]
@@ -199,6 +202,7 @@ class Engine:
                     await self._one_run()
             except RelayError as exc:
                 self._comes_back = False
+                self._progress = ""
                 self._refusal = exc
                 self._failed_starts += 1
                 self._bell.ring()
@@ -342,6 +346,7 @@ class Engine:
         ran = self._now() - self._ready_at if self._ready_at is not None else None
         pause = self._backoff.failed(ran)
         self._error = how
+        self._progress = ""
         self._comes_back = self._comes_back and self._order is None
         self._retry_at = self._now() + pause
         self._refusal = None
@@ -356,7 +361,7 @@ class Engine:
             return RelayError(exc.fault, exc.message, retry_after=exc.retry_after)
         return RelayError(
             Fault.UPSTREAM_UNREACHABLE,
-            f"The engine {self.name!r} cannot be used: {self._error}.",
+            f"The engine {self.name!r} cannot be used: {_without_folders(self._error or '')}.",
             retry_after=max(self._retry_at - self._now(), 1.0),
         )
 
@@ -415,3 +420,8 @@ class Engine:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _without_folders(text: str) -> str:
+    """For clients, to whom it is no news how this machine's folders are called."""
+    return _PATH.sub(r".../\1", text)

@@ -34,6 +34,11 @@ def engine_socket(folder: Path, name: str) -> Path:
     return folder / f"{_digest(name)}.sock"
 
 
+def engine_lock(folder: Path, name: str) -> Path:
+    """The file that is locked as long as a process of the engine `name` may be left."""
+    return folder / f"{_digest(name)}.lock"
+
+
 def log_file(state_dir: Path, name: str) -> Path:
     """The engine's log; an older half lies beside it as `log.1`."""
     return state_dir / "engines" / name / "log"

@@ -1,11 +1,12 @@
 """Stands between the relay and an engine: however the relay ends, the engine and all its offspring end too.
 
-    python -m adapters.local.guard [--grace SECONDS] -- COMMAND...
+    python -m adapters.local.guard [--grace SECONDS] [--lock DESCRIPTOR] -- COMMAND...
 
 The guard's standard input is the relay's life-line, one end of a socket pair: the guard writes the engine's process id
 to it, and ends the engine once the other end is closed, which the kernel does even for a relay that was killed. It also
 does so on SIGTERM, SIGINT and SIGHUP: SIGTERM to every process of the engine, SIGKILL after the grace. Its exit status
-is the engine's, 128 + n for one that signal n ended, as shells have it.
+is the engine's, 128 + n for one that signal n ended, as shells have it. The descriptor of a locked file stays open, and
+the file locked, until the guard ends; the engine does not get it.
 
 Standard library only, and little of that: a guard lives as long as its engine.
 """
@@ -208,8 +209,11 @@ def main(arguments: list[str]) -> int:
     grace = GRACE
     if arguments[:1] == ["--grace"]:
         grace, arguments = float(arguments[1]), arguments[2:]
+    if arguments[:1] == ["--lock"]:
+        os.set_inheritable(int(arguments[1]), False)
+        arguments = arguments[2:]
     if arguments[:1] != ["--"] or len(arguments) < 2:
-        os.write(2, b"usage: guard [--grace SECONDS] -- COMMAND...\n")
+        os.write(2, b"usage: guard [--grace SECONDS] [--lock DESCRIPTOR] -- COMMAND...\n")
         return 2
     return Guard(arguments[1:], grace).run()
 

@@ -10,7 +10,7 @@ its replicas are (`Survey`, whose `id` is the supervisor's choice, and `Seen`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -138,9 +138,11 @@ FromSupervisor = Progress | Ready | Refused | Recall | Gone | Done | Drained | S
 LIMIT = 2**20
 """Bytes of a line."""
 
+T = TypeVar("T")
+
 _encoder = msgspec.json.Encoder()
-_client_decoder = msgspec.json.Decoder(FromClient)
-_supervisor_decoder = msgspec.json.Decoder(FromSupervisor)
+_client_decoder: msgspec.json.Decoder[FromClient] = msgspec.json.Decoder(FromClient)
+_supervisor_decoder: msgspec.json.Decoder[FromSupervisor] = msgspec.json.Decoder(FromSupervisor)
 
 
 def dump(message: FromClient | FromSupervisor) -> bytes:
@@ -149,11 +151,16 @@ def dump(message: FromClient | FromSupervisor) -> bytes:
 
 def parse_from_client(line: bytes) -> FromClient:
     """Raises msgspec.DecodeError (ValidationError is one)."""
-    message: FromClient = _client_decoder.decode(line)
-    return message
+    return _parse(_client_decoder, line)
 
 
 def parse_from_supervisor(line: bytes) -> FromSupervisor:
     """Raises msgspec.DecodeError (ValidationError is one)."""
-    message: FromSupervisor = _supervisor_decoder.decode(line)
-    return message
+    return _parse(_supervisor_decoder, line)
+
+
+def _parse(decoder: msgspec.json.Decoder[T], line: bytes) -> T:
+    try:
+        return decoder.decode(line)
+    except RecursionError:
+        raise msgspec.DecodeError("nested too deeply") from None

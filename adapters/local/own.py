@@ -18,7 +18,7 @@ QUEUE = 64
 NOTE = ".relay-model.json"
 """What `relay models pull` leaves in the folder of a model that is whole."""
 NEEDED = ("torch", "transformers", "tokenizers", "llguidance", "numpy")
-INSTALL = "it needs the extra 'local': pip install 'workers-ai-relay[local]'"
+INSTALL = "it needs the extra 'local': make install EXTRAS=local (or pip install 'workers-ai-relay[local]')"
 
 REFUSED, FAILED = 78, 70
 """Exit statuses (EX_CONFIG and EX_SOFTWARE of sysexits.h) with which the last line of its output says why it ended.

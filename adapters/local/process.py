@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from adapters.local import guard
 from adapters.local.address import AddressTaken, EngineAddress, choose_address
-from adapters.local.folders import FolderRefused, engine_socket, log_file, make_private, run_folder
+from adapters.local.folders import FolderRefused, engine_lock, engine_socket, log_file, make_private, run_folder
 from adapters.local.logfile import LIMIT, LogFile
 from adapters.local.own import ENVIRONMENT, EXPLAINED
 from adapters.local.spec import EngineSpec
@@ -23,6 +24,7 @@ SECRET_PREFIXES = ("CLOUDFLARE_", "RELAY_")
 _OURS_ALONE = frozenset({"LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"})
 _MARGIN = 5.0  # seconds after the grace for the guard to see the last of the engine off
 _LAST_WORDS = 1.0  # seconds
+_LOOKS_APART = 0.05  # seconds between two looks whether a predecessor is gone
 
 
 class LaunchFailed(Exception):
@@ -73,17 +75,19 @@ class Launcher:
         own = dict(ENVIRONMENT) if spec.own is not None else {}
         try:
             make_private(folder)
-            address, command = choose_address(spec, engine_socket(folder, spec.name))
-            async with pipe.opened() as output:
+            async with pipe.opened() as output, self._place(engine_lock(folder, spec.name)) as lock:
+                address, command = choose_address(spec, engine_socket(folder, spec.name))
+                options = ("--grace", str(self.grace), "--lock", str(lock), "--")
                 child = await asyncio.create_subprocess_exec(
                     # Isolated: nothing in the engine's folder or environment takes the place of the guard's modules.
-                    *(sys.executable, "-I", guard.__file__, "--grace", str(self.grace), "--", *command),
+                    *(sys.executable, "-I", guard.__file__, *options, *command),
                     stdin=life_line.fileno(),
                     stdout=output,
                     stderr=output,
                     env=engine_environment(self.surroundings, {**own, **spec.environment}),
                     cwd=spec.directory,
                     start_new_session=True,  # Ctrl-C is for the relay, which ends its engines in order
+                    pass_fds=(lock,),
                 )
         except (AddressTaken, FolderRefused) as exc:
             raise LaunchFailed(str(exc)) from exc
@@ -91,6 +95,33 @@ class Launcher:
             where = f" in {spec.directory}" if spec.directory else ""
             raise LaunchFailed(f"its process cannot be started{where}: {exc.strerror}") from exc
         return address, child
+
+    @asynccontextmanager
+    async def _place(self, path: Path) -> AsyncIterator[int]:
+        """A lock that says that the engine is there, for its guard to hold until nothing of it is left.
+
+        A relay that was killed leaves guards which still see their engines off: what these have, port, socket or the
+        memory of a GPU, is not to be had before. Raises LaunchFailed.
+        """
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                async with asyncio.timeout(self.grace + _MARGIN):
+                    while not _locked(lock):  # noqa: ASYNC110  # another process's, which tells nobody
+                        await asyncio.sleep(_LOOKS_APART)
+            except TimeoutError:
+                raise LaunchFailed("what an earlier relay has started of it does not end") from None
+            yield lock
+        finally:
+            os.close(lock)
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 class LogPipe(asyncio.Protocol):

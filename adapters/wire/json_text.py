@@ -21,6 +21,9 @@ _LONE_SURROGATE = re.compile(
 _MASK = b"\x00\x00"
 _MOST_HALVES = 500_000
 """Escaped surrogates, in pairs or alone, that a body may have in which one is alone: each is looked at, in one step."""
+_MOST_BRACKETS = 1_000_000
+"""Those that open an array or an object, or stand in a text. Decoding is one step that nothing can interrupt: that of
+sixty megabytes of empty arrays takes seconds, and a gigabyte."""
 
 
 class NotJson(ValueError):
@@ -54,6 +57,8 @@ def decode_repaired(body: bytes, decode: Callable[[bytes], T]) -> tuple[T, bytes
 
 
 def _decode(body: bytes, decode: Callable[[bytes], T]) -> T:
+    if len(body) > _MOST_BRACKETS and body.count(b"[") + body.count(b"{") > _MOST_BRACKETS:
+        raise NotJson(f"it has more than {_MOST_BRACKETS} arrays and objects")
     try:
         return decode(body)
     except RecursionError:

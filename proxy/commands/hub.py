@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -28,6 +29,8 @@ _PARTS = ".parts"
 _LOCK = "lock"
 _TIMEOUT = 20.0  # seconds for the list of a repository's files
 _BLOCK = 2**20
+_COMMIT = re.compile("[0-9a-f]{40}")
+_NO_HUB = "{} does not answer as a hub does; is HF_ENDPOINT right?"
 
 
 class PullFailed(Exception):
@@ -70,10 +73,13 @@ def _look_up(wanted: Wanted) -> StoredModel:
     """The files to have at the commit that the revision means now."""
     info = _repository(wanted)
     siblings = {sibling.rfilename: sibling for sibling in info.siblings or ()}
+    # What a hub says becomes paths and sizes, and is shown on a terminal.
+    if not all(isinstance(name, str) for name in siblings) or not _COMMIT.fullmatch(str(info.sha)):
+        raise PullFailed(_NO_HUB.format(wanted.endpoint))
     files = []
     for name in choose_files(siblings, wanted.include, wanted.all_formats):
         size, lfs, blob = siblings[name].size, siblings[name].lfs, siblings[name].blob_id
-        if size is None or info.sha is None or (lfs is None and blob is None):
+        if not isinstance(size, int) or size < 0 or (lfs is None and blob is None):
             raise PullFailed(f"{wanted.endpoint} tells no size or checksum of {name}")
         if size > MAX_HTTP_DOWNLOAD_SIZE:
             raise PullFailed(f"{name} is too large: at most {MAX_HTTP_DOWNLOAD_SIZE // 10**9} GB a file can be fetched")
@@ -91,7 +97,7 @@ def _repository(wanted: Wanted) -> ModelInfo:
     except HfHubHTTPError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as exc:  # what it makes of an answer in another form
-        raise PullFailed(f"{wanted.endpoint} does not answer as a hub does; is HF_ENDPOINT right?") from exc
+        raise PullFailed(_NO_HUB.format(wanted.endpoint)) from exc
 
 
 def _fetch_all(wanted: Wanted, model: StoredModel, folder: Path, progress: Progress) -> None:
@@ -132,29 +138,41 @@ def _fetch(url: str, headers: dict[str, str], part: Path, file: StoredFile, adva
     with part.open("ab") as body:
         start = body.tell()
         advance(start)
-        http_get(
-            url,
-            body,
-            resume_size=start,
-            headers=headers,
-            expected_size=file.size,
-            displayed_filename=file.name,
-            tqdm_class=partial(_Bar, start, advance),  # type: ignore[arg-type]  # it is only ever called
-        )
+        try:
+            http_get(
+                url,
+                body,
+                resume_size=start,
+                headers=headers,
+                expected_size=file.size,
+                displayed_filename=file.name,
+                tqdm_class=partial(_Bar, start, advance, file),  # type: ignore[arg-type]  # it is only ever called
+            )
+        except PullFailed:
+            part.unlink()
+            raise
     if not _is_sound(part, file):
         part.unlink()
         raise PullFailed(f"{file.name}: what came has another checksum than the hub tells; it was deleted, try again")
 
 
 class _Bar:
-    """The part of tqdm's interface that `http_get` uses."""
+    """The part of tqdm's interface that `http_get` uses; it asks nobody else before it writes."""
 
-    def __init__(self, start: int, advance: Callable[[int], None], *, initial: int = 0, **_: Any) -> None:
+    def __init__(
+        self, start: int, advance: Callable[[int], None], file: StoredFile, *, initial: int = 0, **_: Any
+    ) -> None:
         self._advance = advance
+        self._file = file
+        self._left = file.size - initial
         if initial < start:  # the server does not go on in the middle
             advance(initial - start)
 
     def update(self, count: int) -> None:
+        """Raises PullFailed before more is written than the file may have: a disk is not for a hub to fill."""
+        self._left -= count
+        if self._left < 0:
+            raise PullFailed(f"{self._file.name}: more comes than the hub tells; it was deleted, try again")
         self._advance(count)
 
     def __enter__(self) -> _Bar:

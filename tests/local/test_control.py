@@ -376,7 +376,16 @@ async def test_a_supervisor_that_comes_back_is_found_again(tmp_path: Path) -> No
             (tmp_path / "control.sock").unlink()
 
 
-@pytest.mark.parametrize("line", [b"garbage\n", b'{"type": "ask"}\n', b"x" * (messages.LIMIT + 2)], ids=len)
+NONSENSE = {
+    "no JSON": b"garbage\n",
+    "a field too few": b'{"type": "ask"}\n',
+    "too long": b"x" * (messages.LIMIT + 2),
+    "nested too deeply": b'{"x":' * 100_000 + b"\n",
+    "one id for two questions": messages.dump(messages.Ask(1, "fake")) * 2,
+}
+
+
+@pytest.mark.parametrize("line", NONSENSE.values(), ids=NONSENSE)
 async def test_a_client_that_talks_nonsense_is_cut_off(
     tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -391,6 +400,18 @@ async def test_a_client_that_talks_nonsense_is_cut_off(
         async with rig.worker() as client:
             assert len(await client.status()) == 1
     assert "was cut off" in caplog.text
+
+
+async def test_a_client_that_asks_twice_under_one_id_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with supervising(tmp_path) as rig:
+        reader, writer = await asyncio.open_unix_connection(rig.path)
+        for _ in range(2):
+            writer.write(messages.dump(messages.Ask(1, "fake")))
+            await rig.until(lambda status: status.state is not State.STARTING and status.starts == 1)
+        while await reader.readline():
+            pass
+        writer.close()
+        await rig.until(lambda status: not status.busy)
 
 
 async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

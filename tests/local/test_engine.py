@@ -210,6 +210,8 @@ def test_an_engine_that_does_not_get_ready_is_given_up() -> None:
         assert now() == pytest.approx(90.0)
         assert error.fault is Fault.UPSTREAM_UNREACHABLE
         assert error.message == "The engine 'fake' cannot be used: it was not ready after 90 seconds."
+        status = engine.status()
+        assert (status.state, status.progress) == (State.FAILED, "")
         assert error.retry_after == 1.0
 
     play(scene, start_timeout=90.0)
@@ -241,6 +243,16 @@ def test_an_engine_that_cannot_start_is_tried_ever_less_often(problem: str) -> N
         stage.crash_at_start, stage.launch_problem = False, None
         await engine.start(lambda text: None)  # the operator does not have to wait
         assert engine.status().error is None
+
+    play(scene)
+
+
+def test_clients_do_not_hear_how_folders_are_called() -> None:
+    async def scene(engine: Engine, stage: Stage) -> None:
+        stage.launch_problem = "its process cannot be started in /home/somebody/engines: No such file"
+        error = await refusal(engine)
+        assert error.message.endswith("cannot be used: its process cannot be started in .../engines: No such file.")
+        assert engine.status().error == stage.launch_problem, "the operator does"
 
     play(scene)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 from adapters.local import guard
 from adapters.local.address import EngineAddress
 from adapters.local.condition import Condition
-from adapters.local.folders import log_file
+from adapters.local.folders import engine_lock, engine_socket, log_file, run_folder
 from adapters.local.look import look
 from adapters.local.process import EngineProcess, Launcher, LaunchFailed, describe, engine_environment
 from adapters.local.spec import EngineSpec
@@ -194,6 +195,47 @@ async def test_a_guard_that_does_not_end_is_not_waited_for(tmp_path: Path, monke
         os.kill(parent, signal.SIGSTOP)
     await until_gone(parent)
     await until_gone(process.pid or 0)
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+def open_files(process: int) -> set[Path]:
+    return {entry.resolve() for entry in Path(f"/proc/{process}/fd").iterdir()}
+
+
+async def test_its_guard_holds_its_place_until_nothing_of_it_is_left(tmp_path: Path) -> None:
+    lock = engine_lock(run_folder(tmp_path), "fake")
+    spec = fake()
+    async with launcher(tmp_path)(spec) as process:
+        await until_ready(spec, process)
+        assert not is_free(lock)
+        assert lock not in open_files(process.pid or 0), "what the engine starts could hold it for ever"
+    assert is_free(lock)
+
+
+async def test_a_start_waits_until_what_an_earlier_relay_has_left_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = engine_lock(run_folder(tmp_path), "fake")
+    lock.parent.mkdir()
+    socket_of_old = engine_socket(lock.parent, "fake")
+    socket_of_old.write_text("")
+    with lock.open("w") as earlier:
+        fcntl.flock(earlier, fcntl.LOCK_EX)
+        monkeypatch.setattr("adapters.local.process._MARGIN", 0.0)
+        with pytest.raises(LaunchFailed, match="what an earlier relay has started of it does not end"):
+            async with launcher(tmp_path, grace=0.1)(fake()):
+                pytest.fail("it must not start")
+        assert socket_of_old.exists(), "the earlier one still listens there"
+    async with launcher(tmp_path)(fake()) as process:
+        await until_ready(fake(), process)
 
 
 async def test_a_guard_that_cannot_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
