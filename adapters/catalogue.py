@@ -195,11 +195,11 @@ class Catalogue:
         """Ids of the models nearest to a misspelt name, or best able to stand in for a model; best first."""
         if isinstance(wanted, Model):
             return [model.id for model in self._stand_ins(wanted)[:limit]]
-        query = _cleaned(wanted[:_SHOWN]).casefold()
+        query = _told_apart(_cleaned(wanted[:_SHOWN]))
         names: dict[str, str] = {}
         for model in self:
             if model.status == "listed":
-                names[model.id.casefold()] = names[model.short_name.casefold()] = model.id
+                names[_told_apart(model.id)] = names[model.short_name.casefold()] = model.id
         close = difflib.get_close_matches(query, names, n=2 * limit, cutoff=0.6)
         close += [name for name in names if len(query) > 2 and query in name]
         return list(dict.fromkeys(names[name] for name in close))[:limit]
@@ -320,6 +320,11 @@ def _end_of_chain(alias: str, aliases: Mapping[str, str]) -> str:
             raise ValueError("aliases run in a circle: " + " -> ".join([*seen, target]))
         seen.append(target)
     return seen[-1]
+
+
+def _told_apart(name: str) -> str:
+    """Without what most ids begin with, which says nothing of how near two of them are."""
+    return name.casefold().removeprefix("@cf/").removeprefix("@hf/")
 
 
 def _cleaned(name: str) -> str:

@@ -18,6 +18,7 @@ from wrangler_compat.openapi import describe_cloudflare
 from wrangler_compat.openapi_parts import (
     ANY_OBJECT,
     JSON,
+    SCRIPT,
     STREAM,
     Operation,
     Parameter,
@@ -63,6 +64,7 @@ _MODEL: Schema = {
 _OVERRIDES = (
     Parameter("x-relay-stream", "Overrides RELAY_STREAM.", {"enum": ["auto", "native", "synthetic"]}, place="header"),
     Parameter("x-relay-strict", "Listed changes become a 400.", {"enum": ["true", "false"]}, place="header"),
+    SCRIPT,
 )
 
 
@@ -95,6 +97,7 @@ def _operations() -> Iterator[Operation]:
         summary="Embeddings",
         tag="OpenAI",
         body={JSON: reference("EmbeddingBody")},
+        parameters=(SCRIPT,),
     )
     rows: Schema = {
         "type": "object",

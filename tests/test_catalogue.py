@@ -105,6 +105,11 @@ def test_part_of_a_name_suggests_models_that_are_still_there() -> None:
     assert all("llama" in id and SNAPSHOT.resolve(id).status == "listed" for id in found)
 
 
+def test_what_all_ids_begin_with_makes_no_name_like_another() -> None:
+    assert SNAPSHOT.suggestions("@cf/nope/nope") == []
+    assert SNAPSHOT.suggestions("@hf/mete/llama-3.2-1b-instruct")[0] == "@cf/meta/llama-3.2-1b-instruct"
+
+
 def test_a_short_name_that_fits_two_models_is_refused_with_the_choices() -> None:
     catalogue = Catalogue([chat("@cf/a/twin"), chat("@hf/b/twin"), chat("@cf/a/other")], "2026-01-01")
     with pytest.raises(InvalidRequest, match="'@cf/a/twin' or '@hf/b/twin'") as caught:

@@ -34,7 +34,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a whole adapter of each base, one without any file and one that has but one of them."""
+    """With a whole adapter of each base and a second of one, one without any file and one that has but one of them."""
     folder = tmp_path_factory.mktemp("state")
     finetunes = Finetunes(folder)
     for name, model, files in (
@@ -42,6 +42,7 @@ def state_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("whole-elsewhere", OTHER_BASE, (CONFIG, WEIGHTS)),
         ("empty", BASE, ()),
         ("half", BASE, (CONFIG,)),
+        ("twin", BASE, (CONFIG, WEIGHTS)),
     ):
         finetunes.create(model=model, name=name)
         for file in files:
@@ -132,6 +133,26 @@ async def test_an_adapter_is_used_by_its_name_and_by_its_id(
         assert response.status_code == 200
         assert ("text/event-stream" in response.headers["content-type"]) is stream
         assert b"error" not in response.content.replace(b'"errors":[]', b"")
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_an_adapter_is_the_same_by_its_name_and_by_its_id(
+    client: httpx.AsyncClient, state_dir: Path, surface: str
+) -> None:
+    finetune = Finetunes(state_dir).find("whole")
+    assert finetune is not None
+    answers = {}
+    for lora in ("whole", finetune.id, "twin", None):
+        response = await ask(client, surface, BASE, {"lora": lora, "max_tokens": 60})
+        answers[lora] = str(find_text(response.json()))
+    assert answers["whole"] == answers[finetune.id]
+    assert len({answers["whole"], answers["twin"], answers[None]}) == 3
+
+
+def find_text(body: Any) -> Any:
+    """The answer's text, whichever surface it came by."""
+    body = body.get("result", body)
+    return body["response"] if "response" in body else body["choices"][0]["message"]["content"]
 
 
 @pytest.mark.parametrize("surface", ["ai/run", "ai/v1"])

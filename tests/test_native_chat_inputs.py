@@ -217,6 +217,10 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "not raw": ({"raw": "false"}, {}),
     "the model's own name": ({"model": "another"}, {}),
     "unknown": ({"new": 1, "gone": None, "history": []}, {"unknown": ("new", "history")}),
+    "unknown inside of others": (
+        {"options": {"rejectIfBusy": True, "new": 1}, "reasoning": {"effort": "low", "gone": None, "other": 1}},
+        {"reject_if_busy": True, "reasoning_effort": "low", "unknown": ("options.new", "reasoning.other")},
+    ),
     "JSON": ({"response_format": {"type": "json_object"}}, {"response_format": JsonFormat()}),
     "a bare schema": (
         {"response_format": {"type": "json_schema", "json_schema": SCHEMA}},

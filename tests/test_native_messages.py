@@ -184,7 +184,7 @@ SAID: dict[str, tuple[str, Path, Any, str]] = {
         "binary image",
         ("num_steps",),
         51,
-        "Invalid value for 'num_steps': expected an integer from 1 to 50, but got a larger one instead.",
+        "Invalid value for 'num_steps': expected an integer from 1 to 20, but got a larger one instead.",
     ),
     "a tool without a name": (
         "text generation, older",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from html.parser import HTMLParser
@@ -10,11 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import validate
 from starlette.applications import Starlette
 from starlette.routing import Route
 
 from adapters.catalogue import CHAT_TASK, Catalogue, Model, load_snapshot
+from adapters.errors import InvalidRequest
+from adapters.wire.openai_request import parse_chat_request
 from proxy.app import create_app
 from proxy.openapi import CLOUDFLARES, OWN, PAGE, describe_own
 from tests.support.relay import AUTH, KEY, settings_for
@@ -84,6 +88,50 @@ def test_only_health_and_keyed_paths_need_no_token() -> None:
         assert {"bearer": []} in document["security"] and "bearer" in document["components"]["securitySchemes"]
 
 
+RANGES: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([1, 2**31 - 1, None], [0, 1.5, 2**31]),
+    "n": ([1, 128], [0, 129]),
+    "temperature": ([0, 0.5, 2], [-0.1, 2.1]),
+    "seed": ([-(2**63), 0], [0.5, 2**63]),
+}
+
+
+@pytest.mark.parametrize("where", DOCUMENTS)
+@pytest.mark.parametrize("name", RANGES)
+def test_a_chats_numbers_have_the_ranges_that_are_checked(where: str, name: str) -> None:
+    schema = DOCUMENTS[where]["components"]["schemas"]["ChatBody"]["properties"][name]
+    model = {"model": "@cf/a/b", "messages": [{"role": "user", "content": "Hi"}]}
+    for taken, values in zip((True, False), RANGES[name], strict=True):
+        for value in values:
+            assert Draft202012Validator(schema).is_valid(value) is taken
+            try:
+                parse_chat_request(json.dumps({**model, name: value}).encode())
+            except InvalidRequest:
+                assert not taken
+            else:
+                assert taken
+
+
+def named(schema: dict[str, Any]) -> Any:
+    return DOCUMENTS[CLOUDFLARES]["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+
+
+SCRIPTED = {
+    OWN: ("/v1/chat/completions", "/v1/embeddings"),
+    CLOUDFLARES: tuple(
+        f"/client/v4/accounts/{{account}}/ai/{path}"
+        for path in ("run", "run/{model}", "v1/chat/completions", "v1/embeddings", "v1/responses")
+    ),
+}
+
+
+def test_what_can_be_scripted_says_so() -> None:
+    for where, paths in SCRIPTED.items():
+        for path in paths:
+            parameters = DOCUMENTS[where]["paths"][path]["post"]["parameters"]
+            assert ("x-relay-script", "header") in {(told["name"], told["in"]) for told in parameters}
+
+
 def test_every_usable_model_has_a_path_with_its_schemas() -> None:
     paths = DOCUMENTS[CLOUDFLARES]["paths"]
     for model in load_snapshot():
@@ -98,7 +146,11 @@ def test_every_usable_model_has_a_path_with_its_schemas() -> None:
     llama = paths["/client/v4/accounts/{account}/ai/run/@cf/meta/llama-3.2-1b-instruct"]["post"]
     assert "text/event-stream" in llama["responses"]["200"]["content"]
     flux = paths["/client/v4/accounts/{account}/ai/run/@cf/black-forest-labs/flux-2-dev"]["post"]
-    assert "multipart/form-data" in flux["requestBody"]["content"]
+    [form] = flux["requestBody"]["content"].items()
+    assert form[0] == "multipart/form-data"
+    fields = named(form[1]["schema"])["properties"]
+    assert fields["input_image_0"] == {"contentMediaType": "application/octet-stream"}  # a file
+    assert fields["prompt"]["type"] == "string"
     lightning = paths["/client/v4/accounts/{account}/ai/run/@cf/bytedance/stable-diffusion-xl-lightning"]["post"]
     assert set(lightning["responses"]["200"]["content"]) == {"image/*"}
 

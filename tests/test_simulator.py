@@ -211,6 +211,11 @@ async def test_an_answer_is_no_echo_of_a_long_question() -> None:
     assert choice.text.count("secret") < 12
 
 
+async def test_words_are_counted_as_far_as_they_are_read() -> None:
+    assert "makes 1000 words." in (await answer(ask("word " * 1000))).text
+    assert "words or more." in (await answer(ask("word " * 20_000))).text
+
+
 async def test_an_answer_comes_word_by_word() -> None:
     deltas = [event for event in await events(ask()) if isinstance(event, Delta)]
     assert len(deltas) > 25

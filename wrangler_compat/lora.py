@@ -6,17 +6,14 @@ for 5033, for 3030 (an adapter of another base) and for their words. The HTTP st
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-
 import anyio.to_thread
+import msgspec
 
-from adapters.base import EventStream
+from adapters.canonical import ChatRequest
 from adapters.catalogue import Catalogue, Model
 from adapters.errors import Fault, RelayError
 from adapters.wire.workers_ai_codes import words_of
-from wrangler_compat.answers import Binary, Json, Stream, Whole
-from wrangler_compat.finetunes import Finetunes
+from wrangler_compat.finetunes import Finetune, Finetunes
 from wrangler_compat.naming import known
 
 _SHOWN = 100  # characters of a caller's name that an error repeats
@@ -40,8 +37,8 @@ def require_support(model: Model, param: str) -> None:
         raise _error(NOT_SUPPORTED, words_of(NOT_SUPPORTED, model=model.id), param)
 
 
-def require_adapter(finetunes: Finetunes, model: Model, name: str) -> None:
-    """Raises RelayError unless `name`, an id or a name, is a whole adapter for `model`. Reads files."""
+def require_adapter(finetunes: Finetunes, model: Model, name: str) -> Finetune:
+    """The adapter with this id or name. Raises RelayError unless it is whole and for `model`. Reads files."""
     finetune = finetunes.find(name)
     if finetune is None:
         raise _error(NOT_FOUND, f"Finetune not found: {name[:_SHOWN]} does not exist or is not accessible")
@@ -53,6 +50,7 @@ def require_adapter(finetunes: Finetunes, model: Model, name: str) -> None:
     if lacking := finetunes.lacking(finetune):
         words = words_of(INCOMPLETE, model=model.id)
         raise _error(INCOMPLETE, f"{words}: {finetune.name} has no {' and '.join(lacking)} yet")
+    return finetune
 
 
 def _error(code: int, message: str, param: str = "lora") -> RelayError:
@@ -60,40 +58,16 @@ def _error(code: int, message: str, param: str = "lora") -> RelayError:
 
 
 class Adapters:
-    """Guards answers by the adapters that are stored here."""
+    """Sees to the adapters that requests name, by those that are stored here."""
 
     def __init__(self, finetunes: Finetunes) -> None:
         self._finetunes = finetunes
 
-    def guarded(self, answer: Whole | Stream, model: Model, name: str | None) -> Whole | Stream:
-        """The same answer, which begins only if the model can use the adapter. Raises RelayError for one without any.
+    async def fitted(self, request: ChatRequest, model: Model, named: str) -> ChatRequest:
+        """The request with the name of the adapter `named`, which is the same one by its id and by its name.
 
-        The store is asked where the answer is awaited, for it reads files; an empty name is none.
+        Raises RelayError if the model cannot use it.
         """
-        if not name:
-            return answer
         require_support(model, "lora")
-
-        def check() -> None:
-            require_adapter(self._finetunes, model, name)
-
-        if isinstance(answer, Stream):
-            return Stream(answer.encoder, _stream_after(check, answer.events))
-        return _whole_after(check, answer)
-
-
-def _whole_after(check: Callable[[], None], answer: Whole) -> Whole:
-    async def work() -> Json | Binary:
-        await anyio.to_thread.run_sync(check)
-        return await answer.work()
-
-    return Whole(work)
-
-
-@asynccontextmanager
-async def _stream_after(
-    check: Callable[[], None], events: AbstractAsyncContextManager[EventStream]
-) -> AsyncIterator[EventStream]:
-    await anyio.to_thread.run_sync(check)
-    async with events as batches:
-        yield batches
+        finetune = await anyio.to_thread.run_sync(require_adapter, self._finetunes, model, named)
+        return msgspec.structs.replace(request, lora=finetune.name)

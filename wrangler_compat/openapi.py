@@ -10,7 +10,7 @@ from typing import Any
 from adapters.catalogue import Catalogue, Model
 from adapters.wire.json_text import encode
 from adapters.wire.native.forms import form_of
-from adapters.wire.native.schemas import schema_of
+from adapters.wire.native.schemas import BLOB, schema_of
 from adapters.wire.openai_embeddings import EmbeddingBody
 from adapters.wire.openai_responses_types import ResponsesBody
 from adapters.wire.openai_types import ChatBody
@@ -21,6 +21,7 @@ from wrangler_compat.openapi_parts import (
     ANY_OBJECT,
     FORM,
     JSON,
+    SCRIPT,
     STREAM,
     Operation,
     Parameter,
@@ -34,6 +35,7 @@ _V4 = "/client/v4"
 _AI = f"{_V4}/accounts/{{account}}/ai"
 _GATEWAY = "/v1/{account}/{gateway}"
 _ANYTHING = "application/octet-stream"
+_FILE: dict[str, Any] = {"contentMediaType": _ANYTHING}
 
 _FLAG: Schema = {"type": "boolean"}
 _WHOLE: Schema = {"type": "integer", "minimum": 1, "maximum": 1000}
@@ -139,9 +141,10 @@ class _Models:
     def _operation(self, model: Model) -> Operation:
         parts = _schemas(model.native_result, model.task, model.input_kinds)
         base = _camel(model.native_result or model.task)
-        given = self._shared(f"{base}Inputs", parts["input"])
         form = None if model.is_chat else form_of(model.native_result, model.task, model.input_kinds)
-        body = {FORM if form is not None and form.multipart else JSON: given}
+        in_form = form is not None and form.multipart
+        given = self._shared(f"{base}Inputs", _with_files(parts["input"]) if in_form else parts["input"])
+        body = {FORM if in_form else JSON: given}
         if form is not None and form.raw is not None:
             body[_ANYTHING] = {}
         if form is not None and form.media_types:
@@ -169,6 +172,14 @@ class _Models:
             self._names[text] = unique = f"{name}{taken + 1}" if taken else name
             self.schemas[unique] = plain
         return reference(self._names[text])
+
+
+def _with_files(schema: Schema) -> Schema:
+    """The fields of a form: what is base64 or a list of bytes in JSON is a file there."""
+    fields = {
+        name: _FILE if BLOB in field.get("anyOf", (field,)) else field for name, field in schema["properties"].items()
+    }
+    return {**schema, "properties": fields}
 
 
 @cache
@@ -207,7 +218,7 @@ def _inference() -> Iterator[Operation]:
         tag=tag,
         body={JSON: {"anyOf": [_BATCH, ANY_OBJECT]}, _ANYTHING: {}, FORM: ANY_OBJECT},
         answer={JSON: _enveloped({}), STREAM: {}, "image/*": {}, "audio/*": {}},
-        parameters=(_QUEUE,),
+        parameters=(_QUEUE, SCRIPT),
     )
     yield Operation(
         method="POST",
@@ -222,7 +233,7 @@ def _inference() -> Iterator[Operation]:
             }
         },
         answer={JSON: _enveloped({}), STREAM: {}, "image/*": {}, "audio/*": {}},
-        parameters=(_QUEUE,),
+        parameters=(_QUEUE, SCRIPT),
     )
 
 
@@ -243,6 +254,7 @@ def _openai() -> Iterator[Operation]:
             tag=tag,
             body={JSON: reference(body)},
             answer=answer,
+            parameters=(SCRIPT,),
         )
     yield Operation(
         method="POST",
@@ -303,7 +315,7 @@ def _finetunes() -> Iterator[Operation]:
     form: Schema = {
         "type": "object",
         "required": ["file_name", "file"],
-        "properties": {"file_name": {"type": "string", "enum": list(FILES)}, "file": {"contentMediaType": _ANYTHING}},
+        "properties": {"file_name": {"type": "string", "enum": list(FILES)}, "file": _FILE},
     }
     for slash in ("", "/"):
         yield Operation(
@@ -317,12 +329,11 @@ def _finetunes() -> Iterator[Operation]:
 
 
 def _conversion() -> Iterator[Operation]:
-    file: Schema = {"contentMediaType": _ANYTHING}
     form: Schema = {
         "type": "object",
         "required": ["files"],
         "properties": {
-            "files": {"type": "array", "minItems": 1, "items": file},
+            "files": {"type": "array", "minItems": 1, "items": _FILE},
             "conversionOptions": {"type": "string", "contentMediaType": JSON, "contentSchema": reference("Options")},
         },
     }

@@ -8,6 +8,9 @@ from typing import Any
 
 import msgspec
 
+from adapters.wire.openai_request import RANGES, WHOLE_RANGES
+from adapters.wire.openai_types import ChatBody
+
 Schema = dict[str, Any]
 
 JSON = "application/json"
@@ -26,6 +29,11 @@ class Parameter(msgspec.Struct, frozen=True):
     schema: Schema = msgspec.field(default_factory=lambda: {"type": "string"})
     place: str = "query"
     required: bool = False
+
+
+SCRIPT = Parameter(
+    "x-relay-script", "What the simulator shall do: an answer, an error, a delay, a cut.", place="header"
+)
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +55,17 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def types_of(*types: type) -> tuple[dict[type, Schema], dict[str, Schema]]:
-    """References to the schemas of types, and the schemas themselves with all that they need."""
+    """References to the schemas of types, `ChatBody` among them, and the schemas themselves with all that they need."""
     references, schemas = msgspec.json.schema_components(types, schema_hook=lambda kind: {}, ref_template=_REF)
+    _narrow(schemas[ChatBody.__name__]["properties"])
     return dict(zip(types, references, strict=True)), schemas
+
+
+def _narrow(properties: dict[str, Schema]) -> None:
+    """The ranges of a chat's numbers, which are checked apart from their types."""
+    for kind, ranges in (("number", RANGES), ("integer", WHOLE_RANGES)):
+        for name, (low, high) in ranges.items():
+            properties[name]["anyOf"] = [{"type": kind, "minimum": low, "maximum": high}, {"type": "null"}]
 
 
 def reference(name: str) -> Schema:

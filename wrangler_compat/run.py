@@ -200,20 +200,17 @@ class Runner:
         request = parse_chat_request(body)
         model = self._offered(request.model)
         stamp = _stamp(request.model, "chatcmpl-")
-        emulated = self._forward_of(model) is None
-        if emulated and model.vllm:
+        if model.vllm and self._forward_of(model) is None:
             refuse_any(offer)
-        lora = request.lora if emulated else None
         if request.stream:
-            events = _priced_events(self._backend.stream_chat(request, call), model, call)
-            stream = Stream(ChatStreamEncoder(request, stamp), events)
-            return self._guarded(stream, model, lora)
+            events = _priced_events(self._events(request, model, call), model, call)
+            return Stream(ChatStreamEncoder(request, stamp), events)
 
         async def work() -> Json:
-            result = _priced(await self._backend.chat(request, call), model, call)
+            result = _priced(await self._backend.chat(await self._fitted(request, model), call), model, call)
             return _json(dump_chat_result(result, request, stamp), model, result.usage)
 
-        return self._guarded(Whole(work), model, lora)
+        return Whole(work)
 
     def openai_embeddings(self, body: bytes, call: Call) -> Whole:
         """`/v1/embeddings`. Raises InvalidRequest naming the field."""
@@ -242,23 +239,31 @@ class Runner:
         )
         if isinstance(asked, NativeResponsesRequest):
             return Whole(lambda: self._responses(model, asked.body, call))
-        lora = asked.request.lora
         if not asked.request.stream:
-            return self._guarded(Whole(lambda: self._whole_chat(model, asked, call)), model, lora)
+            return Whole(lambda: self._whole_chat(model, asked, call))
+        events = self._events(asked.request, model, call)
         padding = secrets.randbelow(64)
         if response_shaped(model.native_result):
             _refuse_schema(asked.request, model)
             encoder = ResponseStreamEncoder(_stamp(model.id), padding=padding)
-            return self._guarded(Stream(encoder, self._backend.stream_chat(asked.request, call)), model, lora)
-        events = _priced_events(self._backend.stream_chat(asked.request, call), model, call)
-        return self._guarded(Stream(ChatChunkStreamEncoder(_stamp(model.id), padding=padding), events), model, lora)
+            return Stream(encoder, events)
+        priced = _priced_events(events, model, call)
+        return Stream(ChatChunkStreamEncoder(_stamp(model.id), padding=padding), priced)
 
-    def _guarded(self, answer: Whole | Stream, model: Model, lora: str | None) -> Whole | Stream:
-        """The answer, if the model can use the adapter that the request names. Raises RelayError."""
-        return answer if self._adapters is None else self._adapters.guarded(answer, model, lora)
+    async def _fitted(self, request: ChatRequest, model: Model) -> ChatRequest:
+        """With the adapter that it names, by its one name. Raises RelayError for one that the model cannot use."""
+        if not request.lora or self._adapters is None or self._forward_of(model) is not None:
+            return request
+        return await self._adapters.fitted(request, model, request.lora)
+
+    @asynccontextmanager
+    async def _events(self, request: ChatRequest, model: Model, call: Call) -> AsyncIterator[EventStream]:
+        async with self._backend.stream_chat(await self._fitted(request, model), call) as batches:
+            yield batches
 
     async def _whole_chat(self, model: Model, asked: NativeChatRequest, call: Call) -> Json:
-        result = _priced(await self._backend.chat(asked.request, call), model, call)
+        request = await self._fitted(asked.request, model)
+        result = _priced(await self._backend.chat(request, call), model, call)
         body = dump_native_chat(result, asked, native_result=model.native_result, stamp=_stamp(model.id))
         return _json(body, model, result.usage)
 

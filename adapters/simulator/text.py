@@ -102,7 +102,8 @@ def _about(request: ChatRequest) -> list[str]:
 
 def _about_text(text: str) -> str:
     said = "You asked" if text.rstrip().endswith(("?", "\uff1f")) else "You wrote"
-    return f'{said} "{quote(text)}", which makes {_number(len(text.split()), "word")}.'
+    more = " or more" if len(text) >= _READ else ""  # what was said before has not been read
+    return f'{said} "{quote(text)}", which makes {_number(len(text.split()), "word")}{more}.'
 
 
 def _about_results(request: ChatRequest, results: list[Message]) -> str:

@@ -7,8 +7,9 @@ the path it tells leaves out which entry of an object it means.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -38,13 +39,21 @@ _WORDS: tuple[tuple[type[inspect.Type], str], ...] = (
 
 
 def refusal(
-    exc: msgspec.ValidationError, value: Any, kind: Any, *, at: str = "", strict: bool = True, read: Read | None = None
+    exc: msgspec.ValidationError,
+    value: Any,
+    kind: Any,
+    *,
+    at: str = "",
+    strict: bool = True,
+    read: Read | None = None,
+    ranges: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> InvalidRequest:
     """What msgspec refused `value` for as a `kind`, by path, the JSON type found and what is allowed, never the value.
 
-    `at` is the path of the whole; `strict` and `read` are what msgspec was told.
+    `at` is the path of the whole; `strict` and `read` are what msgspec was told; `ranges` are those of integers by
+    path, where they are narrower than the type's.
     """
-    return _Search(strict, read).first(value, _info(kind), at) or complaint(exc, at)
+    return _Search(strict, read, ranges).first(value, _info(kind), at) or complaint(exc, at)
 
 
 _info = cache(inspect.type_info)
@@ -53,9 +62,10 @@ _info = cache(inspect.type_info)
 class _Search:
     """Looks for the first difference, from the outside in, in the order of the type's fields."""
 
-    def __init__(self, strict: bool, read: Read | None) -> None:
+    def __init__(self, strict: bool, read: Read | None, ranges: Mapping[str, tuple[int, int]]) -> None:
         self._strict = strict
         self._read = read
+        self._ranges = ranges
         self._left = _MOST
 
     def first(self, value: Any, kind: inspect.Type, path: str) -> InvalidRequest | None:
@@ -109,7 +119,7 @@ class _Search:
             case inspect.StructType():
                 return self._fields(value, kind, path)
             case inspect.IntType(ge=low, le=high):
-                return self._beyond(value, path, low, high)
+                return self._beyond(value, path, *self._ranges.get(path, (low, high)))
             case inspect.CustomType(cls=cls) if self._read is not None:
                 try:
                     self._read(cls, value)

@@ -85,8 +85,8 @@ def _texts(value: str | list[str | int | list[int]]) -> tuple[str, ...]:
     # Before their number is looked at: one text is many ids.
     if not all(isinstance(item, str) for item in value):
         raise InvalidRequest(
-            "Invalid 'input': Workers AI embeds text, not token ids. Send strings; LangChain's OpenAIEmbeddings does "
-            "with check_embedding_ctx_length=False.",
+            "Invalid 'input': the models here embed text, not token ids. Send strings; LangChain's OpenAIEmbeddings "
+            "does with check_embedding_ctx_length=False.",
             param="input",
             code="invalid_type",
         )

@@ -77,11 +77,17 @@ class _Complaint(NamedTuple):
 
 
 def parse_engine_error(
-    status: int, body: bytes, *, retry_after: float | None = None, context_window: int | None = None
+    status: int,
+    body: bytes,
+    *,
+    retry_after: float | None = None,
+    context_window: int | None = None,
+    verbatim: bool = False,
 ) -> RelayError:
     """The error that an answer with this status and body stands for.
 
     `retry_after` is the engine's wish in seconds, `context_window` the model's tokens, for texts that leave it out.
+    `verbatim`: what the engine says of limits is worded for our callers.
     """
     try:
         value = loads(body)
@@ -89,7 +95,12 @@ def parse_engine_error(
         value = None  # a page of a proxy, or nothing: what it says is not for the caller
         if status == 400:
             status = 502
-    return read_engine_error(status, value, retry_after=retry_after, context_window=context_window)
+    error = read_engine_error(status, value, retry_after=retry_after, context_window=context_window)
+    if verbatim and error.fault in (Fault.RATE_LIMITED, Fault.CONTEXT_LENGTH_EXCEEDED):
+        complaint = _complaint(value)
+        error.message = clean(complaint.words) or error.message
+        error.param = complaint.param
+    return error
 
 
 def is_error(value: Any) -> bool:

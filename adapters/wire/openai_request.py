@@ -5,7 +5,7 @@ Source: OpenAI's API reference and what its clients of 2026-10 were seen to send
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import msgspec
 
@@ -31,8 +31,30 @@ _BODY = msgspec.json.Decoder(ChatBody)
 _KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _INT64 = 2**63
 _NEVER = 2**31 - 1
-_OPTIONS = frozenset(field.encode_name for field in msgspec.structs.fields(CallOptions))
-_REASONING = frozenset(("effort", "enabled", "max_tokens", "exclude"))  # OpenAI's, and three of OpenRouter's
+
+RANGES: Mapping[str, tuple[int, int]] = {
+    "temperature": (0, 2),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+    "repetition_penalty": (0, 100),
+}
+"""Of the numbers, both ends included."""
+WHOLE_RANGES: Mapping[str, tuple[int, int]] = {
+    "max_completion_tokens": (1, _NEVER),
+    "max_tokens": (1, _NEVER),
+    "top_k": (-1, _NEVER),  # engines write "off" as 0 or as -1
+    "seed": (-_INT64, _INT64 - 1),
+    "n": (1, 128),
+    "top_logprobs": (0, 20),
+}
+"""Of the whole numbers, both ends included."""
+INSIDE: Mapping[str, frozenset[str]] = {
+    "options": frozenset(field.encode_name for field in msgspec.structs.fields(CallOptions)),
+    "reasoning": frozenset(("effort", "enabled", "max_tokens", "exclude")),  # OpenAI's, and three of OpenRouter's
+}
+"""The fields that are known inside of fields."""
 
 
 def parse_chat_request(body: bytes) -> ChatRequest:
@@ -45,10 +67,9 @@ def _unknown_fields(body: bytes, wire: ChatBody) -> tuple[str, ...]:
     known = FIELDS if wire.messages is None else FIELDS - {"prompt", "history"}
     given = decode(body, _KEYS)
     unknown = [key[:64] for key, value in given.items() if key not in known and bytes(value) != b"null"]
-    if wire.options is not None:
-        unknown += _inside("options", decode(bytes(given["options"]), _KEYS), _OPTIONS)
-    if wire.reasoning is not None:
-        unknown += _inside("reasoning", decode(bytes(given["reasoning"]), _KEYS), _REASONING)
+    for name, inside in INSIDE.items():
+        if getattr(wire, name) is not None:
+            unknown += _inside(name, decode(bytes(given[name]), _KEYS), inside)
     return tuple(unknown)
 
 
@@ -90,15 +111,15 @@ def read_chat_body(wire: ChatBody, unknown: tuple[str, ...]) -> ChatRequest:
         messages=read_messages(wire),
         stream=bool(wire.stream),
         include_usage=bool(wire.stream_options and wire.stream_options.include_usage),
-        max_tokens=whole(getattr(wire, limit), limit, 1, _NEVER),
-        temperature=in_range(wire.temperature, "temperature", 0, 2),
-        top_p=in_range(wire.top_p, "top_p", 0, 1),
+        max_tokens=_whole(wire, limit),
+        temperature=_number(wire, "temperature"),
+        top_p=_number(wire, "top_p"),
         top_k=_top_k(wire),
-        min_p=in_range(wire.min_p, "min_p", 0, 1),
-        seed=whole(wire.seed, "seed", -_INT64, _INT64 - 1),
-        frequency_penalty=in_range(wire.frequency_penalty, "frequency_penalty", -2, 2),
-        presence_penalty=in_range(wire.presence_penalty, "presence_penalty", -2, 2),
-        repetition_penalty=in_range(wire.repetition_penalty, "repetition_penalty", 0, 100),
+        min_p=_number(wire, "min_p"),
+        seed=_whole(wire, "seed"),
+        frequency_penalty=_number(wire, "frequency_penalty"),
+        presence_penalty=_number(wire, "presence_penalty"),
+        repetition_penalty=_number(wire, "repetition_penalty"),
         stop=_stop(wire.stop),
         n=_n(wire),
         tools=tools,
@@ -127,14 +148,21 @@ def _model(wire: ChatBody) -> str:
     raise InvalidRequest("You must provide a model parameter.", param="model", code="missing_required_parameter")
 
 
+def _number(wire: ChatBody, name: str) -> float | None:
+    return in_range(getattr(wire, name), name, *RANGES[name])
+
+
+def _whole(wire: ChatBody, name: str) -> int | None:
+    return whole(getattr(wire, name), name, *WHOLE_RANGES[name])
+
+
 def _top_k(wire: ChatBody) -> int | None:
-    """Engines write "off" as 0 or as -1."""
-    count = whole(wire.top_k, "top_k", -1, _NEVER)
+    count = _whole(wire, "top_k")
     return count if count and count > 0 else None
 
 
 def _n(wire: ChatBody) -> int:
-    n = whole(wire.n, "n", 1, 128) or 1
+    n = _whole(wire, "n") or 1
     if n > 1 and wire.stream:
         raise InvalidRequest("A stream carries one answer: 'n' must be 1 when 'stream' is true.", param="n")
     return n
@@ -152,7 +180,7 @@ def _stop(stop: str | list[str] | None) -> tuple[str, ...]:
 
 
 def _top_logprobs(wire: ChatBody) -> int | None:
-    count = whole(wire.top_logprobs, "top_logprobs", 0, 20)
+    count = _whole(wire, "top_logprobs")
     if count and not wire.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs")
     return count

@@ -19,7 +19,7 @@ from adapters.wire.mismatch import refusal
 from adapters.wire.native.blob import read_blob
 from adapters.wire.native.tools import offer_of, refuse_any, refuse_descriptions
 from adapters.wire.native.turns import link_turns
-from adapters.wire.openai_request import read_chat_body
+from adapters.wire.openai_request import INSIDE, read_chat_body
 from adapters.wire.openai_types import FIELDS, MOST_TOOLS, MOST_TURNS, ChatBody, Function
 from adapters.wire.validation import decode, in_range, whole
 
@@ -99,6 +99,7 @@ def _read(
     older = response_shaped(native_result)
     raw = _raw(given.get("raw"))
     unknown = [name[:64] for name in given if name not in FIELDS and name not in _NATIVE]
+    unknown += _unknown_inside(given)
     unknown += ["history"] if "history" in given else []
     unknown += ["n"] if older and given.get("n", 1) != 1 else []
     wire = _chat_body(given, key, model, older=older)
@@ -108,6 +109,17 @@ def _read(
     if "image" in given:
         request = msgspec.structs.replace(request, messages=_with_image(request.messages, given["image"]))
     return NativeChatRequest(request=request, input_key=key, raw=raw)
+
+
+def _unknown_inside(given: dict[str, Any]) -> list[str]:
+    """What is not known inside of fields whose own types are checked later."""
+    return [
+        f"{name}.{key[:64]}"
+        for name, known in INSIDE.items()
+        if isinstance(inner := given.get(name), dict)
+        for key, value in inner.items()
+        if key not in known and value is not None
+    ]
 
 
 def _input_key(given: dict[str, Any], *, with_input: bool) -> Literal["messages", "prompt", "input"]:

@@ -100,7 +100,7 @@ def _struct(form: Form, fields: Any, *, strict: bool) -> Reading:
     try:
         inputs: Inputs = msgspec.convert(fields, form.inputs, strict=strict, dec_hook=_read)
     except msgspec.ValidationError as exc:
-        raise refusal(exc, fields, form.inputs, strict=strict, read=_read) from None
+        raise refusal(exc, fields, form.inputs, strict=strict, read=_read, ranges=form.bounds) from None
     check(inputs, form.needs, form.bounds)
     return Reading(inputs, unknown)
 

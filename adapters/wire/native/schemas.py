@@ -15,9 +15,10 @@ import msgspec
 from adapters.canonical import FinishReason
 from adapters.wire.native.blob import Blob
 from adapters.wire.native.chat_answer import NativeUsage, ResponseResult, TextCompletion
-from adapters.wire.native.chat_inputs import BOUNDS, WHOLE, Prompt, response_shaped
+from adapters.wire.native.chat_inputs import BOUNDS, Prompt, response_shaped
 from adapters.wire.native.forms import Form, form_of
 from adapters.wire.native.rules import NO_RULE, RULES, Names
+from adapters.wire.openai_request import RANGES, WHOLE_RANGES
 from adapters.wire.openai_types import Call, CallFunction, ChatBody, ChatMessage, Content, Function, FunctionTool
 
 Schema = dict[str, Any]
@@ -26,20 +27,21 @@ TEXT_GENERATION = "Text Generation"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _STREAM: Schema = {"type": "string", "contentMediaType": "text/event-stream"}
 _BINARY: Schema = {"type": "string", "format": "binary"}
-_BLOB: Schema = {
+BLOB: Schema = {
     "oneOf": [
         {"type": "string", "minLength": 1, "description": "Base64 text or a data URI."},
         {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": 255}},
     ]
 }
-_OPENAI_BOUNDS = {
-    "temperature": (0, 2),
-    "top_p": (0, 1),
-    "min_p": (0, 1),
-    "repetition_penalty": (0, 100),
-    "frequency_penalty": (-2, 2),
-    "presence_penalty": (-2, 2),
+_NAMED_FUNCTION: Schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+_CHOICE: Schema = {
+    "anyOf": [
+        {"enum": ["none", "auto", "required"]},
+        _NAMED_FUNCTION,
+        {"type": "object", "properties": {"function": _NAMED_FUNCTION}, "required": ["function"]},
+    ]
 }
+"""Of a tool; that it is among those offered, and another vendor's `any`, no schema tells."""
 
 
 def schema_of(native_result: str | None, task: str, input_kinds: tuple[str, ...] = ()) -> dict[str, Schema]:
@@ -64,7 +66,7 @@ def _schema(kind: Any) -> Schema:
 
 
 def _hook(kind: type) -> Schema:
-    return _BLOB if kind is Blob else {}
+    return BLOB if kind is Blob else {}
 
 
 def _inlined(node: Any, parts: dict[str, Any]) -> Any:
@@ -194,17 +196,21 @@ def _chat_input(native_result: str | None) -> Schema:
     properties = _schema(ChatBody)["properties"]
     for name in ("model", "messages", "prompt", "history", *(("n",) if older else ())):
         del properties[name]
-    for name, (low, high) in (BOUNDS if older else _OPENAI_BOUNDS).items():
-        kind = "integer" if name in WHOLE else "number"
+    ranges = {**RANGES, **WHOLE_RANGES, **(BOUNDS if older else {})}
+    for name in ranges.keys() & properties.keys():
+        low, high = ranges[name]
+        kind = "integer" if name in WHOLE_RANGES else "number"
         properties[name] = {"type": kind, "minimum": low, "maximum": high}
     tool = _schema(FunctionTool)
     properties |= {
         "tools": {"type": "array", "items": {"anyOf": [{**tool, "required": ["function"]}, _schema(Function)]}},
         "functions": {"type": "array", "items": _schema(Function)},
         "raw": {"type": "boolean", "default": False},
-        "image": _BLOB,
+        "image": BLOB,
+        **dict.fromkeys(("tool_choice", "function_call"), _CHOICE),
         "guided_json": {"type": "object"},
         "reasoning_effort": {"type": ["string", "null"], "description": "Null says: do not think."},
+        "lora": {"type": ["string", "null"], "description": "An adapter's id or name. Models without any refuse it."},
     }
     prompt = _schema(Prompt) if older else {"type": "string", "minLength": 1}
     variants = {"prompt": prompt, "messages": {"type": "array", "minItems": 1, "items": _message()}}
@@ -213,7 +219,12 @@ def _chat_input(native_result: str | None) -> Schema:
     return {
         "type": "object",
         "properties": properties,
-        "oneOf": [{"required": [name], "properties": {name: schema}} for name, schema in variants.items()],
+        "if": {"required": ["top_logprobs"], "properties": {"top_logprobs": {"minimum": 1}}},
+        "then": {"required": ["logprobs"], "properties": {"logprobs": {"const": True}}},
+        "oneOf": [
+            {"required": [name], "properties": {**dict.fromkeys(variants, {"type": "null"}), name: schema}}
+            for name, schema in variants.items()
+        ],
     }
 
 
