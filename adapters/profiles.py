@@ -48,6 +48,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrency: int
     """Requests at once, unless the operator says otherwise."""
     embeddings: bool = True
+    verbatim_limits: bool = False
+    """What it says of full queues and long prompts is worded for the relay's callers."""
     queues: bool = False
     """It keeps the queue, knows best in which order, and says when it is full: everything is sent to it."""
 
@@ -166,6 +168,7 @@ _OWN = Profile(
         cache=("relay_engine_cache_use_ratio",),
     ),
     max_concurrency=own.ROWS,
+    verbatim_limits=True,
     queues=True,
 )
 """The relay's own: it takes everything, so that nothing is dropped or changed."""

@@ -14,6 +14,7 @@ from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.inference.folder import kind_of
 from adapters.local.inference.options import QUANTIZATIONS
 from adapters.local.own import OwnModel, OwnOptions, own_command
+from adapters.local.serving.folder import ModelFolder, Refused
 from adapters.local.spec import EngineSpec
 from proxy.local_models import is_repository, model_folder
 from proxy.setting_table import choice, whole_number
@@ -153,7 +154,12 @@ def missing(spec: EngineSpec) -> str | None:
         return None
     if own.missing_packages():
         return own.INSTALL
-    return own.missing_model(spec.own.folder, spec.own.repository)
+    try:
+        ModelFolder(spec.own.folder, spec.own.repository)
+        kind_of(spec.own.folder)
+    except (UnsupportedModel, Refused) as exc:
+        return str(exc)
+    return None
 
 
 def groups(specs: Iterable[EngineSpec]) -> dict[str, list[EngineSpec]]:

@@ -47,13 +47,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def relay_that_answers(*answers: Canned) -> Iterator[Server]:
+def relay_that_answers(*answers: Canned, upstream: str = "") -> Iterator[Server]:
     """A relay as far as `chat` can see; the last answer is repeated."""
     left = list(answers)
 
     def answer(asked: Asked) -> Canned:
         if asked.path == "/healthz":
-            return Canned(200, b"{}", {"x-request-id": "12345678"})
+            return Canned(200, b"{}", {"x-request-id": "12345678", "x-relay-upstream": upstream})
         if asked.path.startswith("/v1/models/"):
             known = asked.path.endswith("/other")
             return as_json(200, {}) if known else as_json(404, {"error": {"message": "The model does not exist."}})
@@ -65,6 +65,14 @@ def relay_that_answers(*answers: Canned) -> Iterator[Server]:
 
 def chat(server: Server, *words: str, lines: str = "") -> Result:
     return CliRunner().invoke(cli, ["chat", *words], input=lines, env={"RELAY_PORT": str(server.port)})
+
+
+def test_a_model_of_an_engine_is_not_said_to_be_answered_by_the_upstream(folder: Path) -> None:
+    entry = '[[engines]]\nname = "gpu"\nurl = "http://127.0.0.1:9/v1"\nmodels = ["own-model"]\n'
+    (folder / "relay.toml").write_text(entry)
+    with relay_that_answers(HELLO, upstream="simulator") as server:
+        said = [chat(server, "--once", "Hi", model).stderr for model in ("own-model", "another-model")]
+    assert said == [f"the relay at {server.url} answers\n", f"the relay at {server.url} answers (simulator)\n"]
 
 
 def bodies(server: Server) -> list[Any]:

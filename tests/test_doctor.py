@@ -13,7 +13,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adapters.errors import Fault, RelayError
-from adapters.local import own
 from proxy.cli import cli
 from proxy.commands.diagnosis import _failure
 from tests.support.canned_http import Asked, Canned, as_json, serving
@@ -223,47 +222,3 @@ def test_a_gateway_is_not_called() -> None:
         )
     assert result.exit_code == 0
     assert "gate: not asked" in result.stdout
-
-
-OWN_ENGINES: dict[str, tuple[list[str], str, str, str]] = {
-    "the extra is missing": (
-        ["torch"],
-        "failed",
-        "mine: it needs the extra 'local'",
-        "Run pip install 'workers-ai-relay[local]'",
-    ),
-    "the model was not pulled": (
-        [],
-        "failed",
-        "mine: org/name is not on this machine",
-        "Run relay models pull org/name",
-    ),
-}
-
-
-@pytest.mark.parametrize(("packages", "status", "text", "advice"), OWN_ENGINES.values(), ids=OWN_ENGINES)
-def test_what_an_engine_of_our_own_lacks_is_told_with_the_command(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, packages: list[str], status: str, text: str, advice: str
-) -> None:
-    monkeypatch.setattr(own, "missing_packages", lambda: packages)
-    (folder / "relay.toml").write_text('[[engines]]\nname = "mine"\nkind = "transformers"\nmodel = "org/name"\n')
-    result = doctor("--json")
-    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "engine"]
-    assert (check["status"], check["text"], check["advice"], result.exit_code) == (status, text, advice, 1)
-
-
-def test_an_engine_of_our_own_that_can_run_is_fine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(own, "missing_packages", lambda: [])
-    toml = '[[engines]]\nname = "mine"\nkind = "transformers"\nmodel = "tiny"\n'
-    (folder / "relay.toml").write_text(toml)
-    (folder / "tiny").mkdir()
-    empty = doctor("--json")
-    (folder / "tiny" / "config.json").write_text("{}")
-    whole = doctor("--json")
-    checks = [
-        next(check for check in json.loads(result.stdout)["checks"] if check["name"] == "engine")
-        for result in (empty, whole)
-    ]
-    assert [check["status"] for check in checks] == ["failed", "ok"]
-    assert checks[0]["advice"] == "Put the model there, or name another folder."
-    assert checks[1]["text"] == f"mine: {folder / 'tiny'} is here"

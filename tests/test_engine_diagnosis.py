@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RELAY_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("RELAY_PORT", "1")
-    monkeypatch.setattr("proxy.commands.engine_diagnosis._machine_memory", lambda: MACHINE)
+    monkeypatch.setattr("proxy.commands.engine_diagnosis.machine_memory", lambda: MACHINE)
     return tmp_path
 
 

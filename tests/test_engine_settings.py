@@ -328,7 +328,8 @@ def test_a_model_of_the_hub_lies_where_it_is_pulled_into(tmp_path: Path) -> None
 MISSING: dict[str, tuple[tuple[str, ...], str | None]] = {
     "nothing of it": ((), "org/name is not on this machine: relay models pull org/name"),
     "a part of it": (("config.json",), "org/name is not whole on this machine: relay models pull org/name"),
-    "all of it": (("config.json", NOTE), None),
+    "one that cannot be served": (("config.json", NOTE), "name has no weights (*.safetensors)"),
+    "all of it": (("config.json", "model.safetensors", NOTE), None),
 }
 
 
@@ -340,7 +341,7 @@ def test_a_model_that_was_not_pulled_is_a_warning_with_the_command(
     place = tmp_path / "state" / "models" / "org" / "name"
     for file in files:
         place.mkdir(parents=True, exist_ok=True)
-        (place / file).write_text("{}")
+        (place / file).write_text('{"architectures": ["LlamaForCausalLM"]}')
     settings = load(tmp_path, f'state_dir = "state"\n[[engines]]\nname = "e"\n{OWN}\n')
     assert settings.warnings == (() if problem is None else (f"engine 'e' in relay.toml cannot run: {problem}",))
 
@@ -349,7 +350,8 @@ def test_without_the_extra_the_warning_says_how_to_get_it(tmp_path: Path, monkey
     monkeypatch.setattr(own, "missing_packages", lambda: ["torch"])
     settings = load(tmp_path, f'[[engines]]\nname = "e"\n{OWN}\n')
     assert settings.warnings == (
-        "engine 'e' in relay.toml cannot run: it needs the extra 'local': pip install 'workers-ai-relay[local]'",
+        "engine 'e' in relay.toml cannot run: it needs the extra 'local': make install EXTRAS=local (or pip install "
+        "'workers-ai-relay[local]')",
     )
 
 

@@ -194,6 +194,7 @@ async def test_an_engine_that_cannot_start_is_an_error_unless_somebody_else_answ
         assert response.headers["x-relay-handover"].startswith("gpu=")
         alone = await client.post(CHAT, json=asking(model=OWN))
         assert (alone.status_code, alone.json()["error"]["type"]) == (503, "server_error")
+        assert alone.headers["x-relay-upstream"] == "gpu" and int(alone.headers["retry-after"]) >= 1
 
 
 async def test_emulated_workers_ai_is_answered_by_an_engine_under_cloudflares_name(tmp_path: Path) -> None:

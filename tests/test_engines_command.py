@@ -317,7 +317,7 @@ def test_an_engine_that_cannot_start_is_not_a_relay_that_does_not_run(folder: Pa
     with supervisor(folder / "state", failed, status=telling()):
         result = engines("start", "tiny")
     assert result.exit_code == 1
-    assert "The engine 'tiny' ended while it was starting." in result.stderr
+    assert "The engine 'tiny' ended while it was starting.\n  What it wrote: relay engines logs tiny" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -445,6 +445,22 @@ def test_a_check_believes_no_list_of_chatglm_cpp(folder: Path) -> None:
         assert engines("check", "glm").exit_code == 0
 
 
+LISTED_BY_LLAMA_SERVER: dict[str, tuple[list[dict[str, Any]], int]] = {
+    "its only model, which answers to any name": ([{"id": "/models/tiny.gguf", "meta": {}}], 0),
+    "the only model of a router, which does not": ([{"id": "other", "status": {"value": "unloaded"}}], 1),
+    "several models": ([{"id": "one"}, {"id": "other"}], 1),
+}
+
+
+@pytest.mark.parametrize(("listed", "status"), LISTED_BY_LLAMA_SERVER.values(), ids=LISTED_BY_LLAMA_SERVER)
+def test_a_check_knows_when_llama_server_hears_names(folder: Path, listed: list[dict[str, Any]], status: int) -> None:
+    with serving(lambda asked: as_json(200, {"data": listed})) as server:
+        (folder / "relay.toml").write_text(
+            f'[[engines]]\nname = "box"\nurl = "{server.url}"\nmodels = ["m"]\nprofile = "llama-server"\n'
+        )
+        assert engines("check", "box").exit_code == status
+
+
 def write_log(folder: Path, text: bytes, name: str = "log") -> Path:
     file = log_file(folder / "state", "tiny").with_name(name)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -504,6 +520,20 @@ def test_a_log_is_followed_through_its_turn(folder: Path) -> None:
     followed = reader.follow(wait)
     assert [next(followed) for _ in range(5)] == ["2", "half", "4", "5", "6"]
     reader.close()
+
+
+def test_a_log_that_turns_just_now_is_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_log(folder, b"1\n")
+    file.replace(file.with_name("log.1"))
+    monkeypatch.setattr("proxy.commands.engine_log.time.sleep", lambda seconds: file.write_bytes(b"2\n"))
+    assert engines("logs", "tiny").stdout == "1\n2\n"
+
+
+def test_a_log_that_is_never_begun_anew_is_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write_log(folder, b"1\n")
+    file.replace(file.with_name("log.1"))
+    monkeypatch.setattr("proxy.commands.engine_log.time.sleep", lambda seconds: None)
+    assert "tiny has written nothing yet" in engines("logs", "tiny").stderr
 
 
 def test_a_followed_log_ends_with_ctrl_c(folder: Path) -> None:

@@ -223,6 +223,38 @@ def test_a_hub_without_checksums_is_refused(hub: Hub, monkeypatch: pytest.Monkey
     assert "tells no size or checksum of model.safetensors" in pull(hub).stderr
 
 
+@pytest.mark.parametrize("size", [-1, "1", 1.5, None])
+def test_a_size_that_is_none_is_refused(hub: Hub, monkeypatch: pytest.MonkeyPatch, size: object) -> None:
+    row = {"rfilename": "model.safetensors", "size": size, "blobId": "0" * 40}
+    monkeypatch.setattr(Hub, "_listing", lambda self: {"id": REPOSITORY, "sha": COMMIT, "siblings": [row]})
+    assert "tells no size or checksum of model.safetensors" in pull(hub).stderr
+
+
+LISTINGS: dict[str, dict[str, object]] = {
+    "a commit that paints the terminal": {"sha": "\x1b]0;title\x07" + COMMIT},
+    "a commit that is a path": {"sha": "../../other"},
+    "no commit": {"sha": None},
+    "a file whose name is a number": {"sha": COMMIT, "siblings": [{"rfilename": 7, "size": 1, "blobId": "0" * 40}]},
+}
+
+
+@pytest.mark.parametrize("listing", LISTINGS.values(), ids=LISTINGS)
+def test_what_no_hub_says_is_not_taken(hub: Hub, monkeypatch: pytest.MonkeyPatch, listing: dict[str, object]) -> None:
+    whole = {"id": REPOSITORY, **hub._listing(), **listing}
+    monkeypatch.setattr(Hub, "_listing", lambda self: whole)
+    result = pull(hub)
+    assert result.exit_code == 1
+    assert f"{hub.url} does not answer as a hub does" in result.stderr and "\x1b" not in result.output
+
+
+def test_a_file_has_no_more_bytes_than_the_hub_tells(folder: Path, hub: Hub) -> None:
+    hub.files["model.safetensors"] = LARGE
+    hub.twist = lambda asked, name, whole: Canned(200, LARGE * 3, {}) if name == "model.safetensors" else whole
+    result = pull(hub)
+    assert "model.safetensors: more comes than the hub tells" in result.stderr
+    assert sum(file.stat().st_size for file in place(folder).rglob("*") if file.is_file()) < len(LARGE)
+
+
 def test_a_folder_that_cannot_be_written_is_told(folder: Path, hub: Hub) -> None:
     (folder / "state").mkdir()
     (folder / "state" / "models").write_text("")
@@ -383,6 +415,24 @@ def test_a_model_is_deleted(folder: Path, hub: Hub, words: list[str], answer: st
     result = models("rm", REPOSITORY, *words, answer=answer)
     assert result.exit_code == 0, result.output
     assert not place(folder).parent.exists()
+
+
+def test_of_a_link_to_a_model_the_link_alone_is_deleted(folder: Path, hub: Hub) -> None:
+    pull(hub)
+    elsewhere = folder / "elsewhere"
+    place(folder).rename(elsewhere)
+    place(folder).symlink_to(elsewhere)
+    assert models("rm", "--yes", REPOSITORY).exit_code == 0
+    assert not place(folder).is_symlink() and (elsewhere / ".relay-model.json").is_file()
+
+
+def test_a_model_in_a_linked_folder_is_deleted(folder: Path, hub: Hub) -> None:
+    pull(hub)
+    organisation = place(folder).parent
+    organisation.rename(folder / "elsewhere")
+    organisation.symlink_to(folder / "elsewhere")
+    assert models("rm", "--yes", REPOSITORY).exit_code == 0
+    assert list((folder / "elsewhere").iterdir()) == []
 
 
 def test_a_model_stays_if_the_answer_is_no(folder: Path, hub: Hub) -> None:

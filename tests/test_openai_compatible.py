@@ -291,7 +291,27 @@ async def test_a_clients_mistake_is_no_failure_of_the_engine(engine: FakeEngine,
     with pytest.raises(RelayError) as caught:
         await ask(adapter)
     assert caught.value.fault is Fault.INVALID_VALUE and adapter.stats.failures == 0
-    assert KEY not in caught.value.message, "an engine may echo anything"
+
+
+ECHOES = {
+    "in the words": {"message": f"bad, {KEY}, really"},
+    "in the name of a field": {"message": "bad", "param": f"headers.{KEY}"},
+    "cut in the words": {"message": f"{'x' * 290}{KEY}"},
+    "cut in the name of a field": {"message": "bad", "param": f"{'x' * 90}{KEY}"},
+}
+
+
+@ASKED
+@pytest.mark.parametrize("echo", ECHOES.values(), ids=ECHOES)
+async def test_an_engine_may_echo_anything_but_nobody_hears_its_key(
+    engine: FakeEngine, made: Make, ask: Ask, echo: dict[str, str]
+) -> None:
+    for path in (CHAT, EMBEDDINGS):
+        engine.script(path, answer(400, {"error": echo}))
+    with pytest.raises(RelayError) as caught:
+        await ask(made())
+    told = f"{caught.value.message} {caught.value.param} {caught.value}"
+    assert "***" in told and KEY[:4] not in told
 
 
 async def test_a_context_that_the_engine_does_not_name_is_the_endpoints(engine: FakeEngine, made: Make) -> None:

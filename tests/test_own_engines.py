@@ -107,6 +107,16 @@ async def test_what_it_can_never_do_is_told_to_operator_and_client(tmp_path: Pat
     assert response.json()["error"]["message"] == f"The engine 'mine' cannot be used: {words}."
 
 
+async def test_limits_are_told_in_its_own_words(tmp_path: Path) -> None:
+    async with rigged(tmp_path) as rig:
+        full = await rig.ask("full")
+        long = await rig.ask("x" * 300)
+    assert (full.status_code, full.headers["retry-after"]) == (429, "7")
+    assert full.json()["error"]["message"] == "The model's queue is full. Try again in 7 s."
+    assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "However, your messages resulted in 300 tokens" in long.json()["error"]["message"]
+
+
 async def test_one_that_dies_is_started_anew(tmp_path: Path) -> None:
     async with rigged(tmp_path) as rig:
         assert (await rig.ask("die")).status_code in (500, 502, 503)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -490,6 +491,15 @@ async def test_an_engine_that_is_told_to_stop_finishes_what_it_has() -> None:
 
 
 # ---------------------------------------------------------------- the breaker
+
+
+@pytest.mark.parametrize("way", [Cluster.ask, Cluster.stream])
+async def test_callers_in_a_hurry_shut_out_nobody(way: Callable[..., Awaitable[str]]) -> None:
+    async with cluster() as farm:
+        for _ in range(2 * THRESHOLD):
+            with pytest.raises(RelayError):
+                await way(farm, call=Call("id", deadline=time.monotonic() - 1))
+        assert farm.states == [State.UP, State.UP]
 
 
 async def test_one_that_flaps_is_left_alone_longer_and_longer() -> None:

@@ -175,6 +175,27 @@ def test_a_context_whose_length_nobody_tells_is_named_without_one() -> None:
     assert error.param == "messages"
 
 
+LIMITS: dict[str, tuple[int, object, str, str | None]] = {
+    "a long prompt": (
+        400,
+        openai("This model's maximum context length is 64 tokens. However, your input resulted in 90.", param="input"),
+        "This model's maximum context length is 64 tokens. However, your input resulted in 90.",
+        "input",
+    ),
+    "a full queue": (429, openai("The model's queue is full."), "The model's queue is full.", None),
+    "no words": (429, {}, "The engine is rate limiting the relay. Try again shortly.", None),
+    "trouble": (500, openai("at /opt/x"), "The engine failed to answer.", None),
+}
+
+
+@pytest.mark.parametrize(("status", "body", "message", "param"), LIMITS.values(), ids=LIMITS)
+def test_an_engine_of_our_own_says_itself_what_its_limits_are(
+    status: int, body: object, message: str, param: str | None
+) -> None:
+    error = parse_engine_error(status, json.dumps(body).encode(), verbatim=True)
+    assert (error.message, error.param) == (message, param)
+
+
 VALIDATION = {
     "a field": (
         [{"type": "missing", "loc": ["body", "messages"], "msg": "Field required", "input": {"secret": "prompt"}}],

@@ -106,6 +106,7 @@ NOT_JSON = {
     "a lone surrogate outside a string": b'{"text":"a","number":\\ud800}',
     "a raw control character": b'{"text":"\x01"}',
     "two values": b'{"text":"a"}{"text":"b"}',
+    "more arrays than anybody means": b'{"text":"a","x":[' + b"[]," * 1_000_000 + b"1]}",
     "nested too deeply": b'{"text":"a","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "nested too deeply beside a lone surrogate": b'{"text":"\\ud800","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
 }

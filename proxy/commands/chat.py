@@ -44,7 +44,7 @@ def command(model: str, system: str | None, once: str | None, **flags: Any) -> N
     """
     settings = settings_or_exit(source_options(flags))
     tokens, _ = tokens_or_exit(settings)
-    with _relay(settings) as base_url:
+    with _relay(settings, model) as base_url:
         session = Session(settings, base_url, tokens[0], model, system)
         if once is not None:
             fine = session.ask(once)
@@ -56,11 +56,16 @@ def command(model: str, system: str | None, once: str | None, **flags: Any) -> N
 
 
 @contextmanager
-def _relay(settings: Settings) -> Iterator[str]:
-    """The address of a relay that answers, after saying which one that is."""
+def _relay(settings: Settings, model: str) -> Iterator[str]:
+    """The address of a relay that answers, after saying which one that is, and for models of no engine who is asked."""
+    others = any(model in engine.models for engine in settings.engines)
+
+    def by(upstream: str) -> str:
+        return "" if others or not upstream else f" ({upstream})"
+
     url = local_url(settings, settings.host, settings.port)
     if settings.port and (relay := anyio.run(find_relay, settings, url)):
-        _tell(f"the relay at {url} answers" + (f" ({relay.upstream})" if relay.upstream else ""))
+        _tell(f"the relay at {url} answers{by(relay.upstream)}")
         yield url
         return
     with ExitStack() as stack:
@@ -69,7 +74,7 @@ def _relay(settings: Settings) -> Iterator[str]:
         except RuntimeError as exc:
             raise click.ClickException(str(exc)) from exc
         where = f"no relay answers at {url}; " if settings.port else ""
-        _tell(f"{where}started one for this conversation at {started} ({settings.upstream})")
+        _tell(f"{where}started one for this conversation at {started}{by(settings.upstream)}")
         yield started
 
 

@@ -17,15 +17,15 @@ import msgspec
 
 from adapters.cloudflare_account import Access, Refused, TokenStatus, check_models_permission, verify_token
 from adapters.errors import Fault, RelayError
-from adapters.local.spec import EngineSpec
 from auth.token_file import exposure
 from proxy.commands.checks import Check
 from proxy.commands.engine_diagnosis import examine_engines
 from proxy.commands.local_relay import find_relay
 from proxy.commands.options import surroundings
+from proxy.commands.own_engine_diagnosis import check_own_engine
 from proxy.commands.start_text import local_url
 from proxy.commands.tokens import token_file
-from proxy.own_engines import groups, missing
+from proxy.own_engines import groups
 from proxy.settings import Settings
 
 _NETWORK_TIMEOUT = 10.0  # seconds, for each of name, connection and answer
@@ -67,7 +67,7 @@ async def diagnose(settings: Settings, transport: httpx.AsyncBaseTransport) -> A
         yield check
     for name, group in groups(settings.engines).items():
         if group[0].own is not None:
-            yield check_own_engine(name, group[0])
+            yield check_own_engine(name, group)
     if settings.account_id is None or settings.api_token is None:
         advice = "To connect Cloudflare, set CLOUDFLARE_ACCOUNT_ID and CLOUDFLARE_API_TOKEN."
         yield Check(name="upstream", status="ok", text=_SIMULATED, advice=advice)
@@ -125,16 +125,6 @@ async def check_address(settings: Settings) -> Check:
         return Check(name="address", status="failed", text=text, advice=advice)
     advice = "Stop it, or choose another port with RELAY_PORT."
     return Check(name="address", status="warning", text=f"another program listens at {url}", advice=advice)
-
-
-def check_own_engine(name: str, engine: EngineSpec) -> Check:
-    """Is everything here that an engine of the relay's own needs? Nothing of it is loaded."""
-    assert engine.own is not None
-    if problem := missing(engine):
-        words, _, command = problem.partition(": ")
-        advice = f"Run {command}" if command else "Put the model there, or name another folder."
-        return Check(name="engine", status="failed", text=f"{name}: {words}", advice=advice)
-    return Check(name="engine", status="ok", text=f"{name}: {engine.own.repository or engine.own.folder} is here")
 
 
 async def check_network(base_url: str) -> Check:

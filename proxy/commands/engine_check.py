@@ -34,6 +34,8 @@ class Check(NamedTuple):
 
 class _Model(msgspec.Struct):
     id: str
+    status: msgspec.Raw | None = None
+    """Of llama-server as a router: whether it has loaded this one of its models."""
 
 
 class _Models(msgspec.Struct):
@@ -103,12 +105,18 @@ def _read(engine: EngineSpec, url: str, response: httpx.Response) -> Check:
     if response.status_code in _WITHOUT_MODELS:
         return Check(url, True, "answers; it has no list of models")
     try:
-        listed = [model.id for model in msgspec.json.decode(response.content, type=_Models).data]
+        models = msgspec.json.decode(response.content, type=_Models).data
     except msgspec.DecodeError:
         return Check(url, False, "answers with something else than a list of models", _URL)
-    # chatglm.cpp lists gpt-3.5-turbo whatever it serves (0.4.2).
-    missing = [] if engine.profile == "chatglm.cpp" else [own for own in engine.models.values() if own not in listed]
-    if missing:
+    listed = [model.id for model in models]
+    missing = [own for own in engine.models.values() if own not in listed]
+    if missing and not _answers_to_any_name(engine, models):
         text = f"does not list {', '.join(missing)}; it has {', '.join(listed) or 'no models'}"
         return Check(url, False, text, _NAMES)
     return Check(url, True, f"answers; models: {', '.join(listed) or 'none'}")
+
+
+def _answers_to_any_name(engine: EngineSpec, listed: Sequence[_Model]) -> bool:
+    """chatglm.cpp lists gpt-3.5-turbo whatever it serves (0.4.2); llama-server's only model is called by its file."""
+    only = engine.profile == "llama-server" and len(listed) == 1 and listed[0].status is None
+    return only or engine.profile == "chatglm.cpp"

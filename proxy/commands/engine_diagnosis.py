@@ -28,7 +28,7 @@ _INSTALL = (
 async def examine_engines(settings: Settings, surroundings: Mapping[str, str]) -> list[Check]:
     """One for each engine with a command, one for each address of a remote one, and those on memory. Raises nothing.
 
-    Engines of the relay's own are not among them.
+    Engines of the relay's own are in own_engine_diagnosis.
     """
     remote = [engine for engine in settings.engines if engine.urls]
     commands = [engine for engine in settings.engines if engine.command and engine.own is None]
@@ -40,7 +40,7 @@ async def examine_engines(settings: Settings, surroundings: Mapping[str, str]) -
     return [
         *(_local(engine, surroundings) for engine in commands),
         *(_remote(engine, found) for engine, task in zip(remote, asked, strict=True) for found in task.result()),
-        *_memory(settings, _machine_memory()),
+        *_memory(settings, machine_memory()),
     ]
 
 
@@ -113,6 +113,6 @@ def _fit(sizes: Sequence[int], budget: int) -> str:
     return f"engines take {decimal(sum(sizes))} of {decimal(budget)}{turns}"
 
 
-def _machine_memory() -> int:
+def machine_memory() -> int:
     """Bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

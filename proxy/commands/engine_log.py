@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +14,8 @@ import click
 # What an engine writes must not move the cursor or set a title; colours go by `click.unstyle` before.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\t"}
 
+_TRIES, _PAUSE = 20, 0.05  # seconds between two of them
+
 
 class LogReader:
     """Reads `file` and, beside it as `.1`, what was written before. Both are bounded, so they are read whole."""
@@ -20,7 +23,8 @@ class LogReader:
     def __init__(self, file: Path) -> None:
         """Raises OSError if there is none."""
         self._file = file
-        self._log: BinaryIO = file.open("rb")
+        self._older = file.with_name(file.name + ".1")
+        self._log = self._opened()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._rest = ""
 
@@ -30,7 +34,7 @@ class LogReader:
     def last(self, count: int) -> list[str]:
         """The last `count` lines that are complete."""
         try:
-            older = self._file.with_name(self._file.name + ".1").read_bytes()
+            older = self._older.read_bytes()
         except OSError:
             older = b""
         lines = self._lines(older + self._log.read())
@@ -44,9 +48,20 @@ class LogReader:
             yield from self._lines(self._log.read())
             if turned:
                 self._log.close()
-                self._log = self._file.open("rb")
+                self._log = self._opened()
             else:
                 wait()
+
+    def _opened(self) -> BinaryIO:
+        """The newest file. Raises OSError if there is none, also in a moment."""
+        for _ in range(_TRIES):
+            try:
+                return self._file.open("rb")
+            except FileNotFoundError:
+                if not self._older.exists():
+                    raise
+                time.sleep(_PAUSE)  # just now between two: one that writes a lot turns its log all the time
+        return self._file.open("rb")
 
     def _turned(self) -> bool:
         """Is another file called so by now?"""

@@ -94,11 +94,12 @@ def _ask(settings: Settings, question: Callable[[EngineClient], Awaitable[T]]) -
     return anyio.run(ask)
 
 
-def _ask_or_exit(settings: Settings, question: Callable[[EngineClient], Awaitable[T]]) -> T:
+def _ask_or_exit(settings: Settings, question: Callable[[EngineClient], Awaitable[T]], advice: str = "") -> T:
+    """`advice` is where to look if the relay answers that it cannot be done."""
     try:
         return _ask(settings, question)
     except RelayError as exc:
-        raise click.ClickException(_NOT_RUNNING if _nobody_answers(settings) else exc.message) from exc
+        raise click.ClickException(_NOT_RUNNING if _nobody_answers(settings) else exc.message + advice) from exc
 
 
 def _nobody_answers(settings: Settings) -> bool:
@@ -152,7 +153,8 @@ def start(name: str, **flags: Any) -> None:
     """Start an engine of the running relay and wait until it is ready."""
     settings, engine = _settings_and_engine(name, flags)
     _local(engine)
-    status = _ask_or_exit(settings, lambda client: client.start(name, _teller()))
+    advice = f"\n  What it wrote: relay engines logs {name}"
+    status = _ask_or_exit(settings, lambda client: client.start(name, _teller()), advice)
     click.echo(f"{name} is {status.state.value}")
 
 

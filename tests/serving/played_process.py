@@ -1,6 +1,7 @@
 """The engine's process with a played engine in it: `python played_process.py SOCKET --model X [--name NAME]`.
 
-A prompt "die" ends the engine as a broken device would; "wait" is never answered; all others are, with "Hi".
+A prompt "die" ends the engine as a broken device would; "full" finds the queue full; "wait" is never answered; all
+others that fit into the context are, with "Hi".
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from adapters.local.inference.errors import EngineDead
+from adapters.local.inference.errors import EngineDead, PromptTooLong, QueueFull
 from adapters.local.inference.request import Job
 from adapters.local.inference.stream import JobStream
 from adapters.local.own import OwnOptions
 from adapters.local.serving import main
 from adapters.local.serving.loading import Loaded, Tell
-from tests.serving.played import PlayedEngine, chatting, steps
+from tests.serving.played import CONTEXT, PlayedEngine, chatting, steps
 
 
 class Engine(PlayedEngine):
@@ -22,6 +23,10 @@ class Engine(PlayedEngine):
         prompt = bytes(jobs[0].prompt_ids)
         if prompt == b"die":
             self.refusal = EngineDead("the engine failed: OutOfMemoryError")
+        elif prompt == b"full":
+            raise QueueFull(7.0)
+        elif len(prompt) >= CONTEXT:
+            raise PromptTooLong(len(prompt), CONTEXT)
         elif prompt != b"wait":
             self._answers.append(steps("Hi"))
         streams = super().submit_all(jobs)

@@ -222,7 +222,7 @@ REFUSALS: dict[str, tuple[InferenceError, int, str, str | None, str]] = {
     ),
     "a wrong value": (InvalidJob("min_p", "must be in 0..1"), 400, "invalid_value", "min_p", "must be in 0..1"),
     "a value with another name": (InvalidJob("logprobs", "too many"), 400, "invalid_value", "top_logprobs", "too many"),
-    "a full queue": (QueueFull(7.2), 429, "rate_limit_exceeded", None, "Try again in 8 seconds."),
+    "a full queue": (QueueFull(7.2), 429, "rate_limit_exceeded", None, "Try again in 8 s."),
     "a stopped engine": (EngineClosed("the engine was stopped"), 503, "engine_stopped", None, "being stopped"),
     "a dead engine": (EngineDead("the engine failed: OutOfMemoryError"), 500, "engine_failed", None, "started anew"),
 }  # fmt: skip

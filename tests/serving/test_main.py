@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.own import FAILED, INSTALL, REFUSED, OwnModel, OwnOptions
 from adapters.local.serving import loading
 from adapters.local.serving.folder import Refused
@@ -129,7 +130,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 def model(folder: Path, *architectures: str) -> Path:
     names = ", ".join(f'"{name}"' for name in architectures)
     (folder / "config.json").write_text(f'{{"architectures": [{names}]}}')
-    (folder / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    head = b'{"w": {"data_offsets": [0, 2000000]}}'
+    (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + b"x" * 2_000_000)
     return folder
 
 
@@ -185,6 +187,31 @@ def test_a_model_that_is_too_large_is_refused_with_its_size(
     with pytest.raises(Refused, match=words) as caught:
         load(options(model(tmp_path, "LlamaForCausalLM")), lambda line: None)
     assert "(0.0 GB of weights)" in str(caught.value)
+
+
+def test_a_kind_of_model_without_attention_is_refused_in_our_words(
+    tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise UnsupportedModel(
+            "/models/m cannot be loaded: MambaForCausalLM does not support an attention implementation through "
+            "torch.nn.functional.scaled_dot_product_attention yet. Please request the support"
+        )
+
+    monkeypatch.setattr(loading, "_load_chat", fail)
+    with pytest.raises(Refused) as caught:
+        load(options(model(tmp_path, "MambaForCausalLM")), lambda line: None)
+    assert str(caught.value) == (
+        f"{tmp_path.name} is of the class MambaForCausalLM, a kind of model that this engine does not run"
+    )
+
+
+def test_weights_that_are_cut_off_are_refused_before_anything_is_imported(tmp_path: Path, installed: None) -> None:
+    folder, told = model(tmp_path, "LlamaForCausalLM"), list[str]()
+    os.truncate(folder / "model.safetensors", 1_000_000)
+    with pytest.raises(Refused, match="model.safetensors of .* is cut off at 1000000 bytes: fetch it again"):
+        load(options(folder), told.append)
+    assert told == []
 
 
 def test_a_bug_while_loading_is_no_refusal(tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch) -> None:

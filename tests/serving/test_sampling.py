@@ -39,6 +39,10 @@ ASKED: dict[str, tuple[dict[str, Any], Sampling]] = {
     ),
     "a negative seed": ({"seed": -1}, Sampling(temperature=0.6, top_k=20, seed=2**64 - 1)),
     "a bias": ({"logit_bias": {"5": 1.5}}, Sampling(temperature=0.6, top_k=20, logit_bias={5: 1.5})),
+    "a bias with zeros before it": (
+        {"logit_bias": {"0" * 5000: 1.0, "0" * 5000 + "7": 2.0}},
+        Sampling(temperature=0.6, top_k=20, logit_bias={0: 1.0, 7: 2.0}),
+    ),
 }
 
 
@@ -47,7 +51,7 @@ def test_a_request_wins_over_what_is_recommended(fields: dict[str, Any], expecte
     assert sampling_of(asking(**fields), {"temperature": 0.6, "top_k": 20}, 100) == expected
 
 
-@pytest.mark.parametrize("key", ["word", "-1", "100", "1e1", "٣", "9" * 5000])
+@pytest.mark.parametrize("key", ["word", "", "-1", "100", "1e1", "٣", "9" * 5000, "0" * 5000 + "100"])
 def test_a_bias_for_no_token_is_refused(key: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         sampling_of(asking(logit_bias={key: 1.0}), {}, 100)

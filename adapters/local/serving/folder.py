@@ -13,6 +13,9 @@ from adapters.local.own import missing_model
 _OLD_GLM = "ChatGLMModel"
 """The class of the folders of ChatGLM 1 to 3, and of GLM-4's first ones: code for transformers of 2023."""
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_POINTER = b"version https://git-lfs"
+_TOKENIZERS = ("*token*.*", "vocab.*", "merges.txt", "*.model", "*.tiktoken", "tekken.json")
+_TEMPLATES = ("chat_template.jinja", "chat_template.json", "tekken.json")  # mistral-common brings that of the last
 
 
 class Refused(Exception):
@@ -35,6 +38,26 @@ class ModelFolder:
     def size(self) -> int:
         """Bytes of the weights."""
         return sum(file.stat().st_size for file in self.weights)
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether anything looks like one: each family has names of its own beside the usual."""
+        return any(any(self.path.glob(name)) for name in _TOKENIZERS)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be put to it."""
+        settings = _read(self.path / "tokenizer_config.json", optional=True)
+        return bool(settings.get("chat_template")) or any((self.path / name).exists() for name in _TEMPLATES)
+
+    def check_weights(self) -> None:
+        """Whether the files of weights are all here and whole; their heads are read. Raises Refused."""
+        index = _read(self.path / "model.safetensors.index.json", optional=True).get("weight_map")
+        shards = set(index.values()) if isinstance(index, dict) else set()
+        if absent := sorted(shards - {file.name for file in self.weights}, key=str):
+            raise Refused(f"{self.path.name} is not whole: {absent[0]} is not there, of {len(shards)} files of weights")
+        for file in self.weights:
+            _check_safetensors(file)
 
     def _check(self) -> None:
         architectures = self.config.get("architectures")
@@ -61,6 +84,26 @@ class ModelFolder:
             ids = settings.get("eos_token_id") if isinstance(settings, Mapping) else None
             found.update(id for id in (ids if isinstance(ids, list) else [ids]) if isinstance(id, int))
         return frozenset(found)
+
+
+def _check_safetensors(file: Path) -> None:
+    """Eight bytes are the length of a head in JSON, which says where the last tensor after it ends. Raises Refused."""
+    where = f"{file.name} of {file.parent.name}"
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            first = opened.read(8)
+            if first and _POINTER.startswith(first):
+                raise Refused(f"{where} is a pointer of Git LFS and no weights: run git lfs pull in {file.parent}")
+            length = int.from_bytes(first, "little")
+            if len(first) == 8 and 8 + length <= size:
+                head = json.loads(opened.read(length))
+                end = max((part["data_offsets"][1] for name, part in head.items() if name != "__metadata__"), default=0)
+                if 8 + length + end <= size:
+                    return
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as exc:
+        raise Refused(f"{where} cannot be read ({type(exc).__name__})") from exc
+    raise Refused(f"{where} is cut off at {size} bytes: fetch it again")
 
 
 def _read(file: Path, *, optional: bool = False) -> dict[str, Any]:

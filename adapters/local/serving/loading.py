@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,17 +35,29 @@ def load(options: OwnOptions, tell: Tell) -> Loaded:
         kind = kind_of(folder.path)
         if options.embeddings != (kind == "embeddings"):
             raise Refused(_other_kind(folder, options.embeddings))
+        folder.check_weights()
         tell("importing torch and transformers")
         load_it = _load_embeddings if options.embeddings else _load_chat
         return load_it(folder, options, tell)
     except UnsupportedModel as exc:
-        raise Refused(_line(exc)) from exc
+        raise Refused(_in_our_words(folder, _line(exc))) from exc
     except MemoryError as exc:
         raise Refused(_short_of_memory(folder, options)) from exc
     except Exception as exc:
         if _is_out_of_memory(exc):
             raise Refused(_short_of_memory(folder, options)) from exc
         raise
+
+
+def _in_our_words(folder: ModelFolder, text: str) -> str:
+    """Why a model is not taken. transformers explains at length what its own developers could do about it."""
+    if found := _NO_ATTENTION.search(text):
+        return f"{folder.path.name} is of the class {found[1]}, a kind of model that this engine does not run"
+    return text
+
+
+_NO_ATTENTION = re.compile(r"(\w+) does not support an attention implementation")
+"""Of transformers 5.20 to 5.23: what has no attention (Mamba), or one of its own making."""
 
 
 def _other_kind(folder: ModelFolder, vectors: bool) -> str:
@@ -116,6 +129,8 @@ def _tokenizer(folder: ModelFolder, options: OwnOptions) -> Any:
             folder.path, local_files_only=True, trust_remote_code=options.trust_remote_code
         )
     except Exception as exc:  # its files may be broken in any way, and tokenizers raises nothing more special
+        if not folder.has_tokenizer:
+            raise Refused(f"{folder.path.name} has no tokenizer (tokenizer.json)") from exc
         raise Refused(f"the tokenizer of {folder.path.name} cannot be loaded: {_line(exc)}") from exc
 
 

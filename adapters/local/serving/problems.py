@@ -72,7 +72,7 @@ def _of_inference(exc: InferenceError) -> Problem:
             text = str(exc).removeprefix(f"{exc.field}: ")
             return _of_relay_error(InvalidRequest(f"Invalid '{field}': {text}.", param=field))
         case QueueFull():
-            text = f"As many requests wait as may. Try again in {math.ceil(exc.retry_after)} seconds."
+            text = f"The model's queue is full. Try again in {math.ceil(exc.retry_after)} s."
             return _of_relay_error(RelayError(Fault.RATE_LIMITED, text, retry_after=exc.retry_after))
         case JobFailed():
             return Problem(500, f"This answer could not be computed: {exc}.", _SERVER, "generation_failed")

@@ -219,6 +219,7 @@ async def test_a_forced_call_is_streamed_name_first(engine: Engine) -> None:
 async def test_of_sixteen_who_stream_some_leave_and_their_rows_are_free_within_50_ms(engine: Engine) -> None:
     loop = asyncio.get_running_loop()
     begun = asyncio.Semaphore(0)
+    leaving: set[int] = set()  # cancelling what anyio reads from a Unix socket raises now and then (4.16)
 
     async def read(index: int) -> None:
         frames = 0
@@ -226,23 +227,25 @@ async def test_of_sixteen_who_stream_some_leave_and_their_rows_are_free_within_5
         async with engine.http.stream("POST", "/v1/chat/completions", json=asked) as response:
             async for line in response.aiter_lines():
                 frames += line.startswith("data")
-                if frames == 3:
+                if line and frames == 3:  # each frame is followed by an empty line
                     begun.release()
+                if index in leaving:
+                    return
 
     async with asyncio.TaskGroup() as group:
-        readers = [group.create_task(read(index)) for index in range(16)]
-        for _ in readers:
+        for index in range(16):
+            group.create_task(read(index))
+        for _ in range(16):
             await begun.acquire()
         took = []
-        for count, reader in enumerate(readers[:3], 1):  # several, since a shared machine stalls now and then
-            assert await engine.gauge("running_requests") == 17 - count
+        for index in range(3):  # several, since a shared machine stalls now and then
+            assert await engine.gauge("running_requests") == 16 - index
             left = loop.time()
-            reader.cancel()
-            while await engine.gauge("running_requests") > 16 - count:
+            leaving.add(index)
+            while await engine.gauge("running_requests") > 15 - index:
                 assert loop.time() - left < 5
             took.append(loop.time() - left)
-        for reader in readers:
-            reader.cancel()
+        leaving.update(range(16))
     assert min(took) < 0.05
 
 

@@ -1,0 +1,76 @@
+"""The check of `relay doctor` on an engine of the relay's own: what files and devices tell, with nothing loaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from adapters.local.own import OwnModel
+from adapters.local.serving.folder import ModelFolder, Refused
+from adapters.local.spec import EngineSpec
+from proxy.commands.checks import Check
+from proxy.commands.engine_diagnosis import machine_memory
+from proxy.own_engines import missing
+
+_DEV = Path("/dev")
+_GPUS = ("nvidia[0-9]*", "kfd", "dxg")
+"""What drivers put there: NVIDIA's, AMD's, and that of Linux inside of Windows."""
+_COMMANDS = ("make ", "relay ")
+_OTHER = "Put the model there, or name another folder."
+_WHAT_RUNS = "Name another folder: docs/engines.md says what runs."
+
+
+def check_own_engine(name: str, group: Sequence[EngineSpec]) -> Check:
+    """Is everything here that it needs, and fit for it? `group` is the engine on each of its devices."""
+    models = [engine.own for engine in group if engine.own is not None]
+    model = models[0]
+    if problem := missing(group[0]):
+        return _failed(name, problem)
+    folder = ModelFolder(model.folder, model.repository)
+    try:
+        folder.check_weights()
+    except Refused as exc:
+        return _failed(name, str(exc))
+    if absent := [each.device for each in models if not _is_likely_here(each.device)]:
+        text = f"{name}: no device {', '.join(absent)} is seen on this machine"
+        return Check(name="engine", status="warning", text=text, advice="Look at its driver, or set device = 'cpu'.")
+    if not folder.has_tokenizer:
+        text = f"{name}: {folder.path.name} has no tokenizer (tokenizer.json)"
+        return Check(name="engine", status="warning", text=text, advice="Fetch the model's other files too.")
+    if not folder.has_chat_template and not group[0].embeddings:
+        text = f"{name}: {folder.path.name} has no chat template, so it cannot chat"
+        advice = "Take the variant of the model that was trained for conversations (its name ends in -Instruct or -it)."
+        return Check(name="engine", status="warning", text=text, advice=advice)
+    if _in_main_memory(model) and folder.size > machine_memory():
+        text = f"{name}: its weights take {decimal(folder.size)}, this machine has {decimal(machine_memory())}"
+        return Check(name="engine", status="warning", text=text, advice="Take a smaller model, or set quantization.")
+    return Check(name="engine", status="ok", text=f"{name}: {model.repository or model.folder} is here")
+
+
+def _failed(name: str, problem: str) -> Check:
+    words, _, remedy = problem.partition(": ")
+    if not remedy:
+        advice = _OTHER if words.startswith("there is no model") else _WHAT_RUNS
+    elif remedy.startswith(_COMMANDS):
+        advice = f"Run {remedy}"
+    else:
+        advice = f"{remedy[0].upper()}{remedy[1:]}."
+    return Check(name="engine", status="failed", text=f"{name}: {words}", advice=advice)
+
+
+def _is_likely_here(device: str) -> bool:
+    """Whether there may be such a device; torch alone would know, and takes seconds to be asked."""
+    if device == "mps":
+        return sys.platform == "darwin"
+    return not device.startswith("cuda") or sys.platform != "linux" or _sees_a_gpu()
+
+
+def _sees_a_gpu() -> bool:
+    return any(any(_DEV.glob(name)) for name in _GPUS)
+
+
+def _in_main_memory(model: OwnModel) -> bool:
+    return model.device in {"cpu", "mps"} or (model.device == "auto" and sys.platform == "linux" and not _sees_a_gpu())

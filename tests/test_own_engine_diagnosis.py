@@ -1,0 +1,185 @@
+"""What `relay doctor` says of an engine of the relay's own, of which it loads nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from adapters.local import own
+from proxy.cli import cli
+from proxy.commands import own_engine_diagnosis
+
+LLAMA = '{"architectures": ["LlamaForCausalLM"]}'
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+WHOLE: dict[str, str | bytes] = {
+    "config.json": LLAMA,
+    "model.safetensors": WEIGHTS,
+    "tokenizer.json": "{}",
+    "chat_template.jinja": "{{ messages }}",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with the extra and without a GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RELAY_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("RELAY_PORT", "0")
+    monkeypatch.setattr(own, "missing_packages", lambda: [])
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(own_engine_diagnosis, "_DEV", tmp_path / "dev")
+    (tmp_path / "dev").mkdir()
+    return tmp_path
+
+
+def examined(folder: Path, files: Mapping[str, str | bytes], *lines: str) -> tuple[str, str, str, int]:
+    """Status, text and advice of the check, and the exit status."""
+    if files:
+        (folder / "tiny").mkdir()
+    for name, content in files.items():
+        (folder / "tiny" / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    entry = (
+        'name = "mine"',
+        'kind = "transformers"',
+        *(() if "model" in "".join(lines) else ('model = "tiny"',)),
+        *lines,
+    )
+    (folder / "relay.toml").write_text("\n".join(["[[engines]]", *entry]))
+    result = CliRunner().invoke(cli, ["doctor", "--json"])
+    (check,) = [check for check in json.loads(result.stdout)["checks"] if check["name"] == "engine"]
+    return check["status"], check["text"], check["advice"], result.exit_code
+
+
+def test_one_that_can_run_is_fine(folder: Path) -> None:
+    assert examined(folder, WHOLE) == ("ok", f"mine: {folder / 'tiny'} is here", "", 0)
+
+
+@pytest.mark.parametrize("absent", ["the extra", "the model"])
+def test_what_a_command_brings_is_told_with_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, absent: str
+) -> None:
+    if absent == "the extra":
+        monkeypatch.setattr(own, "missing_packages", lambda: ["torch"])
+        said = "it needs the extra 'local'", "Run make install EXTRAS=local (or pip install 'workers-ai-relay[local]')"
+    else:
+        said = "org/name is not on this machine", "Run relay models pull org/name"
+    assert examined(folder, {}, 'model = "org/name"') == ("failed", f"mine: {said[0]}", said[1], 1)
+
+
+UNFIT: dict[str, tuple[dict[str, str | bytes], str, str, str]] = {
+    "no model": (
+        {"README.md": ""},
+        "failed",
+        "there is no model in FOLDER (no config.json)",
+        "Put the model there, or name another folder.",
+    ),
+    "an encoder and a decoder": (
+        {"config.json": '{"is_encoder_decoder": true}'},
+        "failed",
+        "tiny is an encoder-decoder model, which this engine does not run",
+        "Name another folder: docs/engines.md says what runs.",
+    ),
+    "ChatGLM3": (
+        {"config.json": '{"architectures": ["ChatGLMModel"]}'},
+        "failed",
+        "tiny is of the class ChatGLMModel, whose code is too old for today's transformers",
+        "Serve it through chatglm.cpp, or of GLM-4 take the folder that ends in -hf (docs/engines.md).",
+    ),
+    "neither for chats nor for vectors": (
+        {"config.json": '{"architectures": ["LlamaForSequenceClassification"]}'},
+        "failed",
+        "FOLDER is no model for chats or embeddings",
+        "Its config.json says LlamaForSequenceClassification.",
+    ),
+    "weights that are cut off": (
+        {"model.safetensors": WEIGHTS[:9]},
+        "failed",
+        "model.safetensors of tiny is cut off at 9 bytes",
+        "Fetch it again.",
+    ),
+    "no tokenizer": (
+        {"tokenizer.json": b"", "chat_template.jinja": b""},
+        "warning",
+        "tiny has no tokenizer (tokenizer.json)",
+        "Fetch the model's other files too.",
+    ),
+    "no chat template": (
+        {"chat_template.jinja": b""},
+        "warning",
+        "tiny has no chat template, so it cannot chat",
+        "Take the variant of the model that was trained for conversations (its name ends in -Instruct or -it).",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "status", "text", "advice"), UNFIT.values(), ids=UNFIT)
+def test_a_folder_that_is_unfit_is_told_before_anything_is_loaded(
+    folder: Path, files: dict[str, str | bytes], status: str, text: str, advice: str
+) -> None:
+    some = {name: content for name, content in (WHOLE | files).items() if content != b""}
+    some = {"README.md": ""} if "README.md" in files else some
+    text = f"mine: {text}".replace("FOLDER", str(folder / "tiny"))
+    assert examined(folder, some) == (status, text, advice, int(status == "failed"))
+
+
+def test_a_model_for_vectors_needs_no_chat_template(folder: Path) -> None:
+    files = {name: content for name, content in WHOLE.items() if name != "chat_template.jinja"}
+    files["config.json"] = '{"architectures": ["BertModel"]}'
+    assert examined(folder, files)[0] == "ok"
+
+
+DEVICES: dict[str, tuple[str, str, str, str | None]] = {
+    "none": ("linux", "", 'device = "cuda"', "cuda"),
+    "none of several": ("linux", "", 'device = ["cuda:0", "cuda:1"]', "cuda:0, cuda:1"),
+    "NVIDIA's": ("linux", "nvidia0", 'device = "cuda:0"', None),
+    "AMD's": ("linux", "kfd", 'device = "cuda"', None),
+    "its control alone": ("linux", "nvidiactl", 'device = "cuda"', "cuda"),
+    "one that nobody can look for": ("win32", "", 'device = "cuda"', None),
+    "Apple's elsewhere": ("linux", "", 'device = "mps"', "mps"),
+    "Apple's": ("darwin", "", 'device = "mps"', None),
+    "whatever there is": ("linux", "", 'device = "auto"', None),
+}
+
+
+@pytest.mark.parametrize(("platform", "file", "line", "absent"), DEVICES.values(), ids=DEVICES)
+def test_a_device_that_nobody_sees_is_a_warning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, platform: str, file: str, line: str, absent: str | None
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    if file:
+        (folder / "dev" / file).touch()
+    status, text, advice, _ = examined(folder, WHOLE, line)
+    if absent is None:
+        assert status == "ok"
+    else:
+        assert (status, text) == ("warning", f"mine: no device {absent} is seen on this machine")
+        assert advice == "Look at its driver, or set device = 'cpu'."
+
+
+MEMORIES: dict[str, tuple[str, str, Any]] = {
+    "the machine's": ('device = "cpu"', "", "warning"),
+    "the machine's, for want of a GPU": ("", "", "warning"),
+    "perhaps a GPU's": ("", "nvidia0", "ok"),
+    "a GPU's": ('device = "cuda"', "nvidia0", "ok"),
+}
+
+
+@pytest.mark.parametrize(("line", "file", "status"), MEMORIES.values(), ids=MEMORIES)
+def test_weights_larger_than_the_memory_are_a_warning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, file: str, status: str
+) -> None:
+    monkeypatch.setattr(own_engine_diagnosis, "machine_memory", lambda: 1_000_000)
+    if file:
+        (folder / "dev" / file).touch()
+    found, text, _, _ = examined(
+        folder, WHOLE | {"model.safetensors": WEIGHTS + bytes(2_000_000)}, *([line] * bool(line))
+    )
+    assert found == status
+    if status == "warning":
+        assert text == "mine: its weights take 2.0 MB, this machine has 1.0 MB"
