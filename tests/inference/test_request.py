@@ -63,3 +63,12 @@ def test_a_rate_is_that_of_the_last_ten_seconds() -> None:
     assert meter.rate(20.0) == pytest.approx(4 * 9 / 9)
     assert meter.rate(40.0) == 0.0
     assert meter.total == 80
+
+
+def test_what_is_too_old_for_a_rate_is_forgotten_though_nobody_asks() -> None:
+    meter = Meter()
+    for step in range(100_000):
+        meter.count(step / 10, 1)
+    assert len(meter._steps) <= 101
+    assert meter.rate(10_000.0) == pytest.approx(10, rel=0.02)
+    assert meter.total == 100_000

@@ -33,6 +33,41 @@ def test_prompts_of_like_lengths_are_computed_together(lengths: list[int], count
     assert [count for _, count in made.prefill()] == counts
 
 
+def steps_until_complete(made: Scheduler[Sequence], most: int = 200) -> dict[int, int]:
+    """How many steps each prompt took, by its first token, until its last token was computed."""
+    taken: dict[int, int] = {}
+    for step in range(1, most):
+        for sequence, count in made.prefill():
+            sequence.cached += count
+            if not sequence.missing:
+                taken[sequence.tokens[0]] = step
+                made.rows.promote(sequence)
+    return taken
+
+
+def test_a_short_prompt_does_not_wait_for_the_long_ones_before_it() -> None:
+    made = scheduler([1] * 300, [2] * 300, [3] * 300, [4] * 5)
+    made.admit(0.0)
+    taken = steps_until_complete(made)
+    assert taken[4] == 2
+    assert sorted(taken) == [1, 2, 3, 4]
+
+
+def test_a_long_prompt_does_not_wait_for_ever_for_short_ones_that_keep_coming() -> None:
+    made = scheduler([1] * 128, idle_chunk=32)
+    (long,) = made.admit(0.0)
+    steps = 0
+    while long.missing:
+        made.waiting.append(Sequence(Job(prompt_ids=[5] * 32, max_tokens=5), 5))
+        made.admit(0.0)
+        for sequence, count in made.prefill():
+            sequence.cached += count
+            if sequence is not long and not sequence.missing:
+                made.remove(sequence, 0.0, keep=False)
+        steps += 1
+    assert steps <= 2 * 128 // 32
+
+
 def test_less_is_computed_of_prompts_while_others_decode() -> None:
     made = scheduler([1] * 4, [2] * 40)
     first, second = made.admit(0.0)

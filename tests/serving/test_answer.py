@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.canonical import ChatEvent, Delta, Finish, ToolCallDelta
 from adapters.local.inference.errors import JobFailed
@@ -134,3 +136,28 @@ def test_a_call_is_told_piece_by_piece() -> None:
         Delta(tool_calls=(ToolCallDelta(0, name="f"),)),
         Delta(tool_calls=(ToolCallDelta(0, arguments="1"),)),
     ]
+
+
+@given(
+    text=st.text(alphabet="abx[]{}~", max_size=30),
+    stops=st.lists(st.text(alphabet="abx", min_size=1, max_size=3), max_size=3).map(tuple),
+    reason=st.sampled_from(["stop", "length"]),
+    data=st.data(),
+)
+def test_however_the_steps_come_together_the_answer_is_the_same_and_its_logprobs_are_its_text(
+    text: str, stops: tuple[str, ...], reason: Any, data: st.DataObject
+) -> None:
+    played = steps(text, reason)
+    whole, pieces = answer(stop=stops, logprobs=True), answer(stop=stops, logprobs=True)
+    at_once = whole.feed(played)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(played)))))
+    bit_by_bit: list[ChatEvent] = []
+    for start, end in zip([0, *cuts], [*cuts, len(played)], strict=True):
+        bit_by_bit += pieces.feed(played[start:end])
+    assert seen(at_once) == seen(bit_by_bit)
+    assert not any(stop in seen(at_once)[0] for stop in stops if not set("[]{}") & set(text))
+    for events in (at_once, bit_by_bit):
+        deltas = [event for event in events if isinstance(event, Delta)]
+        told = "".join(entry["token"] for delta in deltas for entry in delta.logprobs or ())
+        if not set("[]{}") & set(text) and not whole.stopped:
+            assert told == text

@@ -7,10 +7,12 @@ beyond a job's own hold what earlier jobs left: finite numbers, hidden by the ma
 
 from __future__ import annotations
 
+import math
+import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-import numpy
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -66,9 +68,13 @@ class RowLayer(CacheLayerMixin):
         shape = (self._count, like.shape[1], self._capacity, like.shape[3])
         if like.device.type != "cpu":
             return torch.zeros(shape, dtype=like.dtype, device=like.device)
-        # numpy's zeros are pages that the system gives when they are first written to; torch's are written at once.
-        size = int(numpy.prod(shape)) * like.element_size()
-        return torch.from_numpy(numpy.zeros(size, numpy.uint8)).view(like.dtype).view(shape)
+        # Pages that the system gives when they are first written to. Torch's zeros are written at once; numpy's ask for
+        # pages of 2 MB, so that a row's first token took all of its memory, and the time to write zeros there.
+        size = math.prod(shape) * like.element_size()
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        with suppress(AttributeError, OSError):  # where there are none of 2 MB to begin with
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+        return torch.frombuffer(pages, dtype=like.dtype).view(shape)
 
 
 class RowCache:
@@ -106,10 +112,14 @@ class RowCache:
             tensor[one, :, :tokens].copy_(tensor[other, :, :tokens])
             tensor[other, :, :tokens].copy_(kept)
 
-    def clear(self, row: int) -> None:
-        """Forget what is not finite: hidden by a mask it would still spoil its successor, as 0 times NaN is NaN."""
+    def clear(self, row: int, tokens: int) -> None:
+        """Forget what may not be finite: hidden by a mask it would still spoil its successor, as 0 times NaN is NaN.
+
+        No more than what was written, and what padding wrote: a row may have gigabytes that nobody has touched.
+        """
         for tensor in self._tensors():
-            tensor[row].zero_()
+            tensor[row, :, :tokens].zero_()
+            tensor[row, :, self.waste_position].zero_()
 
     def _tensors(self) -> list[Any]:
         return [tensor for layer in self.layers if layer.is_initialized for tensor in (layer.keys, layer.values)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from adapters.local.inference.errors import EngineClosed, EngineDead, InferenceError, JobFailed
+from adapters.local.inference.errors import EngineClosed, EngineDead, InferenceError, InvalidJob, JobFailed
 from adapters.local.inference.model import BatchedModel, Piece
 from adapters.local.inference.request import Finish, FinishReason, Job, Step, Token, check_job
 from adapters.local.inference.run import Run
@@ -84,6 +84,9 @@ class Engine:
 
     def submit_all(self, jobs: Sequence[Job]) -> list[JobStream]:
         """As `submit`: all of them or none."""
+        limits = self._scheduler.limits
+        if len(jobs) > (most := limits.rows + limits.queue):
+            raise InvalidJob("n", f"this engine takes no more than {most} answers at once")
         for job in jobs:
             check_job(job, vocabulary=self.vocabulary, context=self.context)
         loop = asyncio.get_running_loop()
@@ -207,7 +210,7 @@ class Engine:
     ) -> None:
         sound = reason != "error" and not run.missing
         if not sound and run.index >= 0:
-            self._model.cache.clear(run.index)  # nobody has seen whether it is finite
+            self._model.cache.clear(run.index, run.cached)  # nobody has seen whether it is finite
         self._scheduler.remove(run, self._now(), keep=sound)
         self._sampler.leave(run.state)
         self._tell_end(run, reason, token, error)

@@ -53,7 +53,7 @@ class BatchedModel:
         self._steps: PlainSteps | FixedSteps
         with torch.inference_mode():
             self.vocabulary: int = self.prefill([Piece(0, 0, [0])]).shape[-1]
-            self.cache.clear(0)
+            self.cache.clear(0, 1)
             if not fixed:
                 self._steps = PlainSteps(self._decode, self.cache.aligned, self.device)
                 return

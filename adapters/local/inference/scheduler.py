@@ -66,6 +66,7 @@ class Scheduler(Generic[S]):
         self.rows: Rows[S] = Rows(limits.rows, mover, limits.keep)
         self.waiting: deque[S] = deque()
         self._seconds_a_job = 1.0
+        self._oldest_first = False
 
     @property
     def busy(self) -> bool:
@@ -105,11 +106,17 @@ class Scheduler(Generic[S]):
         return admitted
 
     def prefill(self) -> list[tuple[S, int]]:
-        """The prompts to go on with in this step, and how many tokens of each: in bounds when padded to the first."""
+        """The prompts to go on with in this step, and how many tokens of each: in bounds when padded to the first.
+
+        The oldest prompt and the one that is done soonest take turns to be the first: nobody's short question waits
+        for the long ones before it, and no long one waits for ever.
+        """
+        self._oldest_first = not self._oldest_first
+        filling = self.rows.filling if self._oldest_first else sorted(self.rows.filling, key=lambda s: s.missing)
         budget = self.limits.chunk if self.rows.live else self.limits.idle_chunk
         parts: list[tuple[S, int]] = []
         width = 0
-        for sequence in self.rows.filling:
+        for sequence in filling:
             count = min(sequence.missing, width or budget)
             width = width or count
             if (len(parts) + 1) * width > budget:

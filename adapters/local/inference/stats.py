@@ -38,13 +38,17 @@ class Meter:
         self.total = 0
 
     def count(self, now: float, tokens: int) -> None:
+        self._forget(now)
         self._steps.append((now, tokens))
         self._recent += tokens
         self.total += tokens
 
     def rate(self, now: float) -> float:
-        while self._steps and self._steps[0][0] <= now - _SPAN:
-            self._recent -= self._steps.popleft()[1]
+        self._forget(now)
         if not self._steps:
             return 0.0
         return self._recent / max(now - self._steps[0][0], 1e-3)
+
+    def _forget(self, now: float) -> None:
+        while self._steps and self._steps[0][0] <= now - _SPAN:
+            self._recent -= self._steps.popleft()[1]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import anyio
 import anyio.to_thread
 
 from adapters.answer import collect
@@ -19,8 +20,12 @@ from adapters.local.serving.answer import Answer
 from adapters.local.serving.sampling import sampling_of
 
 _LONG = 8192
-"""Characters of turns; to make tokens of more takes a thread, so that nobody's stream stands still meanwhile. So do
-grammars, which may take seconds."""
+"""Characters of turns; to make tokens of more takes a thread, so that nobody's stream stands still meanwhile."""
+_MANY = 64
+"""Turns, likewise."""
+_GRAMMARS = 48
+"""Requests with grammars in threads at once. They may wait for seconds, for each other and not in the way of prompts;
+of those whose grammars have to be tried, `trials` lets in fewer."""
 
 
 class Batcher(Protocol):
@@ -92,6 +97,7 @@ class ChatService:
         self._writer = writer
         self._defaults = defaults
         self._stop_ids = stop_ids
+        self._grammars = anyio.CapacityLimiter(_GRAMMARS)
 
     async def begin(self, request: ChatRequest) -> list[OpenAnswer]:
         """The answers, as many as were asked for, once the engine has taken them."""
@@ -112,19 +118,23 @@ class ChatService:
         return [OpenAnswer(stream, draft.answer()) for stream in streams]
 
     async def _draft(self, request: ChatRequest) -> Draft:
-        if _is_heavy(request):
+        if request.tools or request.response_format:
+            return await anyio.to_thread.run_sync(self._writer.draft, request, limiter=self._grammars)
+        if _is_long(request):
             return await anyio.to_thread.run_sync(self._writer.draft, request)
         return self._writer.draft(request)
 
 
-def _is_heavy(request: ChatRequest) -> bool:
-    return bool(request.tools or request.response_format) or sum(map(_length, request.messages)) > _LONG
+def _is_long(request: ChatRequest) -> bool:
+    turns = request.messages
+    return bool(request.chat_template_kwargs) or len(turns) > _MANY or sum(map(_length, turns)) > _LONG
 
 
 def _length(message: Message) -> int:
-    if isinstance(message.content, str):
-        return len(message.content)
-    return sum(len(part.text) for part in message.content if isinstance(part, TextPart))
+    content = message.content
+    parts = [content] if isinstance(content, str) else [part.text for part in content if isinstance(part, TextPart)]
+    calls = [text for call in message.tool_calls for text in (call.name, call.arguments, call.id)]
+    return sum(len(text or "") for text in (*parts, *calls, message.reasoning, message.name, message.tool_call_id))
 
 
 async def gathered(answers: Sequence[OpenAnswer]) -> ChatResult:

@@ -96,7 +96,8 @@ class ControlTokens:
         start = 0
         for end in [*self._cuts(text, rendered, disguise.stand_ins), len(text)]:
             piece = text[start:end]
-            ids += self._backend.encode(piece, add_special_tokens=False).ids
+            # Of `encode` and its like the one that lets other threads run meanwhile; it does not count characters.
+            ids += self._backend.encode_batch_fast([piece], add_special_tokens=False)[0].ids
             written += sum(1 for _ in self._pattern.finditer(piece))
             start = end
         if sum(id in self._ids for id in ids) > written:  # some tokenizers take other texts for a token's, too
@@ -131,5 +132,31 @@ def _pivot(text: str) -> str | None:
 
 
 def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
-    """The longest of the texts that begins somewhere; without any, nothing."""
-    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+    """The longest of the texts that begins somewhere; without any, nothing.
+
+    Written as a tree of their characters: some tokenizers have thousands of control tokens, and where one may begin a
+    plain list of them is tried from end to end.
+    """
+    tree: _Tree = {}
+    for text in texts:
+        node = tree
+        for char in text:
+            node = node.setdefault(char, {})
+        node[""] = {}
+    return re.compile(_branch(tree) if tree else "(?!)")
+
+
+_Tree = dict[str, "_Tree"]
+"""What may follow, by the next character; "" stands for the end of a text."""
+
+
+def _branch(node: _Tree) -> str:
+    """Without recursion where there is no choice: texts may be long."""
+    straight = ""
+    while len(node) == 1 and "" not in node:
+        ((char, node),) = node.items()
+        straight += re.escape(char)
+    branches = [re.escape(char) + _branch(after) for char, after in sorted(node.items()) if char]
+    if not branches:
+        return straight
+    return f"{straight}(?:{'|'.join(branches)}){'?' if '' in node else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
 from typing import Any, Generic, TypeVar
 
@@ -25,12 +26,15 @@ _COMPILED = 64
 """Grammars that are kept; a large one takes some megabytes."""
 _JUDGED = 1024
 """Schemas of which it is remembered whether they can be taken."""
+_RESERVE, _A_MASK = 2.0, 0.01
+"""Seconds of processor time that the masks of one answer may take: in all, and beside that each. Everybody's next token
+waits for them, and a trial sees no more than how an answer begins."""
 _SCHEMA = "response_format.json_schema.schema"
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
 class GrammarFailed(Exception):
-    """A token came that the grammar does not allow, or it came to a limit. Says nothing of the answer."""
+    """A token came that the grammar does not allow, or its limits were reached. Says nothing of the answer."""
 
 
 class AnswerConstraint:
@@ -42,11 +46,14 @@ class AnswerConstraint:
         self._written: Any = numpy.zeros(words, dtype=numpy.int32)
         self._place = self._written.ctypes.data, self._written.nbytes
         self._mask = self._written[: (vocabulary + 31) // 32]
+        self._left = _RESERVE
 
     def mask(self) -> Any:
         """32-bit words. Raises GrammarFailed."""
+        began = time.thread_time()
         self._matcher.unsafe_compute_mask_ptr(*self._place)
-        if self._matcher.is_error():
+        self._left += _A_MASK - (time.thread_time() - began)
+        if self._left < 0 or self._matcher.is_error():
             raise GrammarFailed
         return self._mask
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from adapters.canonical import ChatRequest, Message, Tool
 from adapters.errors import InvalidRequest
-from adapters.local.serving.control_tokens import ControlTokens
+from adapters.local.serving.control_tokens import ControlTokens, Disguise
 from adapters.local.serving.conversation import (
     check_parts,
     dump_messages,
@@ -32,6 +32,10 @@ _SWITCHES = ("enable_thinking", "thinking")
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _CODE = re.compile(rf"\{{[{{%](?:{_QUOTED}|[^'\"])*?[%}}]\}}", re.DOTALL)
 _KWARGS = "chat_template_kwargs"
+_FREE = frozenset(("arguments", "parameters"))
+"""What lies in these has keys of the caller's own."""
+_FIXED = frozenset(("role", "type"))
+"""What lies in these is one of a few words that templates look for."""
 
 
 class Prompt(NamedTuple):
@@ -86,10 +90,14 @@ class Prompts:
         messages = self._messages(request.messages)
         if tools and self._told_tools:
             messages = with_tools_told(messages, tools)
-        given = {"messages": messages, "tools": dump_tools(tools), "variables": self._variables(request)}
+        told, variables = dump_tools(tools), self._variables(request)
         try:
-            disguise = self._controls.disguise(_strings(given))
-            hidden = disguise.hide(given)
+            disguise = self._controls.disguise(_strings([messages, told, variables]))
+            hidden = {
+                "messages": _hidden(messages, disguise),
+                "tools": _hidden(told, disguise),
+                "variables": {name: disguise.hide(value) for name, value in variables.items()},
+            }
         except RecursionError:
             raise InvalidRequest("Invalid 'tools': nested too deeply.", param="tools") from None
         rendered = self._rendered(hidden)
@@ -184,3 +192,16 @@ def _strings(value: Any) -> list[str]:
     if isinstance(value, dict):
         value = [*value.keys(), *value.values()]
     return [text for item in value for text in _strings(item)] if isinstance(value, list | tuple) else []
+
+
+def _hidden(value: Any, disguise: Disguise) -> Any:
+    """Turns or tools with stand-ins in what the caller wrote, and in nothing that templates look for: a special token
+    may be called `role`, or begin with the `_` of `tool_calls`."""
+    if isinstance(value, list):
+        return [_hidden(item, disguise) for item in value]
+    if not isinstance(value, dict):
+        return disguise.hide(value)
+    return {
+        key: item if key in _FIXED else disguise.hide(item) if key in _FREE else _hidden(item, disguise)
+        for key, item in value.items()
+    }

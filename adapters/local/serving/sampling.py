@@ -36,9 +36,10 @@ def sampling_of(request: ChatRequest, defaults: Mapping[str, float], vocabulary:
 def _bias(request: ChatRequest, vocabulary: int) -> dict[int, float]:
     bias: dict[int, float] = {}
     for key, value in (request.logit_bias or {}).items():
-        if not key.isdecimal() or not key.isascii() or int(key[:20]) >= vocabulary:
+        id = key.lstrip("0") or "0"  # Python reads no number of thousands of digits
+        if not key.isdecimal() or not key.isascii() or int(id[:20]) >= vocabulary:
             raise InvalidRequest(
                 f"Invalid 'logit_bias': its keys are ids of tokens, from 0 to {vocabulary - 1}.", param="logit_bias"
             )
-        bias[int(key)] = value
+        bias[int(id)] = value
     return bias

@@ -1,20 +1,22 @@
 """A process of its own in which a grammar from a client is tried before the engine's process takes it.
 
 A schema of a kilobyte can keep the compiler busy for minutes and take gigabytes, and no thread can be told to stop. A
-process can: the kernel ends it when its processor time or its memory is used up, and the engine lives on. What it
-finds out in time: whether a grammar compiles, whether an answer can begin and go on, and what a mask costs.
+process can: the kernel ends it when its processor time or its memory is used up, and the engine lives on. It is a fork
+that does the work, and the next one takes its place at once: a large tokenizer takes seconds to be read. What it finds
+out in time: whether a grammar compiles, whether an answer can begin and go on, and what a mask costs.
 
-Imports nothing of ours, so that it starts fast. A line of JSON in, one out; the end of input is its end.
+Imports nothing of ours, so that it starts fast. A line of JSON in, `[seconds, grammar]`, one out: the fault, or null if
+the time did not suffice; one at a time. The end of input is its end, and so is the want of memory.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import llguidance
@@ -22,14 +24,14 @@ import llguidance
 if sys.platform != "win32":
     import resource
 
-SECONDS = 2.0
-"""Of processor time for one grammar."""
 SLOWEST_MASK = 0.1
 """Seconds of processor time: everybody's next token waits for a mask."""
 _MEMORY = 4 * 2**30
 """Bytes of address space."""
 _TOKENS = 64
 """Of an answer that is tried, twice."""
+_STANDSTILL = 10
+"""Times the processor time: so long may one take by the clock, should it ever come to wait for something."""
 SLOW = "a mask takes too long"
 
 
@@ -76,28 +78,65 @@ def _any(allowed: int, vocabulary: int, chance: random.Random) -> int:
     return lowest + start if above else lowest
 
 
-def _bounded(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Each line with its own processor time. Python's handlers do not run inside the compiler, the kernel's does."""
-    for line in lines:
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        yield line
-        if sys.platform != "win32":
-            signal.setitimer(signal.ITIMER_PROF, 0)
+def _tell(found: str | None) -> None:
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+def _answer_all(tokenizer: Any) -> None:
+    """Each grammar with its own time. Python's handlers do not run inside the compiler, the kernel's do."""
+    with open(sys.stdin.fileno(), "rb", closefd=False) as questions:
+        for line in questions:
+            seconds, grammar = json.loads(line)
+            _allow(seconds)
+            found = fault(tokenizer, grammar)
+            _allow(0)
+            _tell(found)
+
+
+def _allow(seconds: float) -> None:
+    """Of processor time; 0: as much as it likes."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.setitimer(signal.ITIMER_REAL, seconds * _STANDSTILL)
+
+
+def _read_head() -> Any:
+    """Its length in bytes stands in a line before it, so that nothing of what follows is taken from the pipe."""
+    digits = b""
+    while (byte := os.read(sys.stdin.fileno(), 1)) not in (b"\n", b""):
+        digits += byte
+    head = bytearray()
+    while len(head) < int(digits) and (piece := os.read(sys.stdin.fileno(), int(digits) - len(head))):
+        head += piece
+    return json.loads(head)
 
 
 def main() -> None:
-    if sys.platform != "win32":
-        _, most = resource.getrlimit(resource.RLIMIT_AS)
-        allowed = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
-        resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    tokenizer_json, vocabulary, ends = json.loads(sys.stdin.buffer.readline())
+    tokenizer_json, vocabulary, ends = _read_head()
     tokenizer = llguidance.LLTokenizer(tokenizer_json, n_vocab=vocabulary, eos_token=ends)
-    for line in _bounded(iter(sys.stdin.buffer.readline, b"")):
-        sys.stdout.write(json.dumps(fault(tokenizer, json.loads(line))) + "\n")
-        sys.stdout.flush()
+    if sys.platform == "win32":
+        return _answer_all(tokenizer)
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    allowed = _MEMORY if most == resource.RLIM_INFINITY else min(_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_AS, (allowed, most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    while True:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                _answer_all(tokenizer)
+                status = 0
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        # Ended by anything else, as for want of memory, it may have been idle: nobody would wait for an answer.
+        if not os.WIFSIGNALED(status) or os.WTERMSIG(status) not in (signal.SIGPROF, signal.SIGALRM):
+            return None
+        _tell(None)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,16 @@ async def test_a_full_queue_refuses_with_an_estimate_and_takes_all_siblings_or_n
         assert [(await read(stream))[1].reason for stream in (*first, waiting)] == ["cancelled"] * 3
 
 
+async def test_more_answers_than_would_ever_find_room_are_refused_for_good() -> None:
+    async with running(rows=2, queue=3) as engine:
+        with pytest.raises(InvalidJob) as caught:
+            engine.submit_all(siblings(LONG, 6))
+        assert (caught.value.field, str(caught.value)) == ("n", "n: this engine takes no more than 5 answers at once")
+        for stream in engine.submit_all(siblings(LONG, 5)):
+            stream.cancel()
+            assert (await read(stream))[1].reason == "cancelled"
+
+
 async def test_a_cancelled_job_is_gone_by_the_next_step_and_its_row_is_taken_over() -> None:
     async with running(rows=1) as engine:
         stream = engine.submit(LONG)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -206,6 +207,20 @@ def test_a_token_that_is_not_allowed_fails_the_answer_and_says_nothing_of_it(gra
     assert str(caught.value) == ""
     with pytest.raises(GrammarFailed):
         constraint.mask()
+
+
+def test_an_answer_whose_masks_take_too_long_fails(grammars: Grammars, monkeypatch: pytest.MonkeyPatch) -> None:
+    grammar = grammars.grammar(wanting(POINT), ANY)
+    assert grammar is not None
+    now = iter([0.0, 0.9, 1.0, 1.9, 2.0, 2.1, 3.0, 3.5, 4.0, 4.5])
+    monkeypatch.setattr(time, "thread_time", lambda: next(now))
+    constraint, other = grammar.constraint(), grammar.constraint()
+    constraint.mask()
+    constraint.mask()
+    constraint.mask()  # 1.9 of 2.03 seconds
+    with pytest.raises(GrammarFailed):
+        constraint.mask()
+    other.mask()
 
 
 def test_a_grammar_is_compiled_once_for_equal_requests(grammars: Grammars) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +148,25 @@ def test_the_cache_answers_what_transformers_asks_of_it() -> None:
     layer = cache.layers[0]
     assert (layer.get_seq_length(), layer.get_max_length(), layer.get_mask_sizes(1)) == (64, 112, (64, 0))
     assert RowCache(2, 1, 100, 64).nbytes == 0
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_row_takes_memory_only_as_it_is_filled_and_cleared() -> None:
+    cache = RowCache(1, 8, 2**16, 64)
+    (layer,) = cache.layers
+    states = torch.zeros(1, 4, 1, 64)
+    before = resident()
+    layer.lazy_initialization(states, states)
+    layer.keys[:, :, :3] = 1
+    cache.clear(5, 2)
+    assert cache.nbytes > 2**30
+    assert resident() - before < 2**24  # pages of 2 MB would be 128 MB, a whole row as much
+    assert (layer.keys[5, 0, :4, 0].tolist(), layer.keys[4, 0, :4, 0].tolist()) == ([0, 0, 1, 0], [1, 1, 1, 0])
 
 
 def test_rows_that_are_no_neighbours_are_prefilled_together_and_padding_is_seen_by_nobody() -> None:

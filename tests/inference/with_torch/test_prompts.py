@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import pytest
 import transformers
 from hypothesis import given
@@ -211,6 +213,41 @@ def test_a_special_token_that_is_a_word_is_kept_from_the_caller_alone() -> None:
     assert backend.decode(ids) == "EOT the EOT, the END OF EOTs; E"
     assert backend.convert_tokens_to_ids("END OF") not in ids
     assert ids.count(backend.convert_tokens_to_ids("EOT")) == 1
+
+
+def test_a_special_token_may_look_like_a_name_that_the_template_asks_for() -> None:
+    special = ("_end_", "tool", "user", "me", "able")
+    template = (
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}{% endfor %}"
+    )
+    request = asked("the _end_ of me", chat_template_kwargs={"able_tool": "x"})
+    call = Message(role="assistant", tool_calls=(ToolCall("c_end_", "f", '{"user": 1}'),))
+    one = prompts(template + "{{ able_tool }}", special=special)
+    ids = one.render(msgspec.structs.replace(request, messages=(*request.messages, call))).ids
+    backend = tokenizer("byte-level", special)
+    calls = '[{"id": "c_end_", "type": "function", "function": {"name": "f", "arguments": {"user": 1}}}]'
+    assert backend.decode(ids) == f"user:the _end_ of meassistant:{calls}x"
+    own = [backend.convert_ids_to_tokens(id) for id in ids if id in backend.convert_tokens_to_ids(list(special))]
+    assert own == ["user", "me", "me"]  # the role, and in "name" and "arguments": nothing of the caller's
+
+
+@pytest.mark.parametrize("text", ["<", "<unused", "<unused1><", "<unused9"])
+def test_thousands_of_control_tokens_cost_no_time(text: str) -> None:
+    many = prompts(PLAIN, special=tuple(f"<unused{i}>" for i in range(6000)))
+    content = text * (100_000 // len(text))
+    before = time.process_time()
+    ids = many.render(asked(content)).ids
+    assert time.process_time() - before < 2.0  # it takes some 50 ms, and a list of alternatives 10 s
+    assert tokenizer("byte-level", tuple(f"<unused{i}>" for i in range(6000))).decode(ids) == content
+
+
+def test_of_control_tokens_that_begin_alike_the_longest_is_kept_from_the_caller() -> None:
+    special = ("<a>", "<a>b", "<a>bc", "<a", "<")
+    ids = prompts(PLAIN + "<a>bc<a>b<a>", special=special).render(asked("<a>bc <a>b <a> <a <")).ids
+    backend = tokenizer("byte-level", special)
+    assert [id for id in ids if id in backend.convert_tokens_to_ids(list(special[:4]))] == (
+        backend.convert_tokens_to_ids(["<a>bc", "<a>b", "<a>"])
+    )
 
 
 def test_words_and_blanks_that_were_added_to_a_vocabulary_stay_what_they_are() -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import llguidance
 import pytest
 
+from adapters.errors import Fault, RelayError
 from adapters.local.serving import trial, trials
 from adapters.local.serving.schemas import TOO_COMPLEX
-from adapters.local.serving.trials import Trials
+from adapters.local.serving.trials import THOROUGH, Trials
 from tests.inference.with_torch.vocabularies import tokenizer
 
 ENDLESS = {"allOf": [{"type": "string", "pattern": f"a{{{count}}}.*b"} for count in range(2, 40)]}
@@ -29,26 +31,64 @@ def tried() -> Iterator[Trials]:
     made.close()
 
 
-def pid(made: Trials) -> int:
-    assert made._process is not None
-    return made._process.pid
+def process(made: Trials, lane: int = 0) -> Any:
+    return made._lanes[lane]._process
 
 
-def test_one_process_tries_all_grammars_until_one_of_them_is_its_end(tried: Trials) -> None:
+def test_one_process_tries_all_grammars_and_outlives_those_that_never_end(tried: Trials) -> None:
     assert tried.fault(grammar({"type": "object"})) == ""
-    first = pid(tried)
+    first = process(tried).pid
     assert "not" in tried.fault(grammar({"not": {}}))
-    assert pid(tried) == first
     assert tried.fault(grammar(ENDLESS)) == TOO_COMPLEX
     assert tried.fault(grammar({"type": "object"})) == ""
-    assert pid(tried) != first
+    assert process(tried).pid == first
+
+
+def test_a_grammar_that_takes_long_is_tried_again_with_more_time_where_no_other_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trials, "QUICK", 0.002)
+    made = Trials(tokenizer().backend_tokenizer.to_str(), len(tokenizer()), [2])
+    large = {"type": "object", "properties": {f"p{number}": {"type": "string"} for number in range(500)}}
+    assert made.fault(grammar(large)) == ""
+    assert process(made, 1) is not None
+    made.close()
+
+
+def test_quick_grammars_do_not_wait_for_endless_ones(tried: Trials) -> None:
+    assert tried.fault(grammar({})) == ""
+    with ThreadPoolExecutor(2) as pool:
+        endless = [pool.submit(tried.fault, grammar({**ENDLESS, "title": title})) for title in "ab"]
+        while tried._lanes[1]._present == 0:
+            assert not endless[0].done()
+        before = time.monotonic()
+        assert tried.fault(grammar({"type": "object"})) == ""
+        assert time.monotonic() - before < 2 * THOROUGH  # a few times QUICK; one by one the others take 5 s
+        assert not all(each.done() for each in endless)
+        assert [each.result() for each in endless] == [TOO_COMPLEX] * 2
+
+
+def test_when_many_wait_others_are_told_to_come_back(tried: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trials, "WAITING", 1)
+    (lane, _) = tried._lanes
+    with ThreadPoolExecutor(2) as pool, lane._lock:
+        waiting = [pool.submit(tried.fault, grammar({"title": title})) for title in "ab"]
+        while lane._present < 2:
+            assert not any(each.done() for each in waiting)
+        with pytest.raises(RelayError) as caught:
+            tried.fault(grammar({}))
+        assert (caught.value.fault, caught.value.retry_after) == (Fault.RATE_LIMITED, 1)
+        assert lane._present == 2
+        lane._lock.release()
+        assert [each.result() for each in waiting] == ["", ""]
+        lane._lock.acquire()
+    assert tried.fault(grammar({})) == ""
 
 
 def test_a_process_that_was_ended_while_idle_is_nobody_s_fault(tried: Trials) -> None:
     assert tried.fault(grammar({})) == ""
-    assert tried._process is not None
-    tried._process.kill()
-    tried._process.wait()
+    process(tried).kill()
+    process(tried).wait()
     assert tried.fault(grammar({})) == ""
 
 
@@ -57,7 +97,7 @@ def test_a_process_that_does_not_answer_is_ended(tried: Trials, monkeypatch: pyt
     before = time.monotonic()
     monkeypatch.setattr(trials, "PATIENCE", 0.1)
     assert tried.fault(grammar(ENDLESS)) == TOO_COMPLEX
-    assert time.monotonic() - before < trial.SECONDS
+    assert time.monotonic() - before < THOROUGH
 
 
 def test_a_process_that_cannot_begin_takes_nothing() -> None:
