@@ -76,6 +76,30 @@ def test_less_is_computed_of_prompts_while_others_decode() -> None:
     assert made.prefill() == [(second, 8)]
 
 
+def test_a_pass_over_prompts_takes_no_longer_than_it_may_where_it_is_not_as_small_as_can_be() -> None:
+    made: Scheduler[Sequence] = Scheduler(Limits(rows=2, idle_seconds=0.05, least_chunk=16), Lists(2))
+    made.waiting.append(Sequence(Job(prompt_ids=[1] * 5000, max_tokens=5), 5))
+    (long,) = made.admit(0.0)
+    assert made.prefill() == [(long, 1024)]
+    made.prefilled(8, 1.0)  # too few to tell
+    assert made.prefill() == [(long, 1024)]
+    made.prefilled(1000, 1.0)
+    assert made.prefill() == [(long, 50)]
+    made.prefilled(1000, 0.01)
+    assert made.prefill()[0][1] > 500
+    for _ in range(30):
+        made.prefilled(20, 10.0)
+    assert made.prefill() == [(long, 16)]
+
+
+def test_a_full_queue_reckons_with_what_runs_for_long() -> None:
+    made = scheduler([1], [2], [3], [4], rows=2)
+    made.admit(100.0)
+    with pytest.raises(QueueFull) as caught:
+        made.check_room(1, 0, 120.0)
+    assert caught.value.retry_after == 20.0
+
+
 def test_a_job_waits_for_the_prefill_that_it_can_share_and_lets_others_pass() -> None:
     made = scheduler([1] * 100, [1] * 99, [2] * 10)
     first, other = made.admit(0.0)
@@ -94,14 +118,14 @@ def test_short_common_beginnings_are_not_worth_waiting() -> None:
 def test_the_queue_is_bounded_and_tells_when_to_come_back() -> None:
     made = scheduler([1], [2], [3], rows=2)
     first, _ = made.admit(100.0)
-    made.check_room(1, 0)
+    made.check_room(1, 0, 0.0)
     for jobs, arrived in ((2, 0), (1, 1)):
         with pytest.raises(QueueFull) as caught:
-            made.check_room(jobs, arrived)
+            made.check_room(jobs, arrived, 0.0)
         assert caught.value.retry_after == 1.0  # nothing is known yet
     made.remove(first, 200.0, keep=True)
     with pytest.raises(QueueFull) as caught:
-        made.check_room(5, 0)
+        made.check_room(5, 0, 0.0)
     assert caught.value.retry_after == pytest.approx((0.9 * 1 + 0.1 * 100) * 3 / 2)
 
 

@@ -94,7 +94,7 @@ class Engine:
         with self._changed:
             if self._end:
                 raise type(self._end)(*self._end.args)
-            self._scheduler.check_room(len(runs), len(self._arrived))
+            self._scheduler.check_room(len(runs), len(self._arrived), self._now())
             self._arrived.extend(runs)
             self._changed.notify()
         return [run.stream for run in runs]
@@ -174,7 +174,9 @@ class Engine:
         if not parts:
             return [], []
         pieces = [Piece(run.index, run.cached, run.tokens[run.cached : run.cached + count]) for run, count in parts]
-        logits = self._model.prefill(pieces)
+        begun = self._now()
+        logits = self._model.prefill(pieces)  # a GPU has only begun then: there nothing is that slow
+        self._scheduler.prefilled(len(parts) * max(count for _, count in parts), self._now() - begun)
         for run, count in parts:
             run.cached += count
         complete = [i for i, (run, _) in enumerate(parts) if not run.missing]

@@ -28,6 +28,13 @@ class Limits:
     """Tokens of prompts a step while others decode: the longest they are held up."""
     idle_chunk: int = 1024
     """The same while nobody decodes."""
+    least_chunk: int = 32
+    """And at least so many, for a pass over fewer reads the same weights."""
+    seconds: float = 0.025
+    """So long may a pass over prompts take beside others that decode, as far as `least_chunk` allows: who leaves is heard
+    between two steps."""
+    idle_seconds: float = 0.04
+    """The same while nobody decodes."""
 
 
 class Sequence(Row):
@@ -67,20 +74,23 @@ class Scheduler(Generic[S]):
         self.waiting: deque[S] = deque()
         self._seconds_a_job = 1.0
         self._oldest_first = False
+        self._tokens_a_second: float | None = None
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting or self.rows.filling or self.rows.live)
 
-    def check_room(self, jobs: int, arrived: int) -> None:
+    def check_room(self, jobs: int, arrived: int, now: float) -> None:
         """Whether so many may come, beside those that have `arrived` and were not looked at yet. Raises QueueFull."""
         room = self.limits.queue + self.rows.room - len(self.waiting) - arrived
         if jobs > room:
-            raise QueueFull(self.wait_for(jobs - room))
+            raise QueueFull(self.wait_for(jobs - room, now))
 
-    def wait_for(self, places: int) -> float:
-        """Seconds until so many jobs have likely ended."""
-        return max(1.0, self._seconds_a_job * places / self.limits.rows)
+    def wait_for(self, places: int, now: float) -> float:
+        """Seconds until so many jobs have likely ended. What runs has lasted half of its time, as far as one knows."""
+        ages = [now - sequence.began for sequence in (*self.rows.live, *self.rows.filling)]
+        seconds_a_job = max(self._seconds_a_job, 2 * sum(ages) / len(ages) if ages else 0.0)
+        return max(1.0, seconds_a_job * places / self.limits.rows)
 
     def cancelled(self) -> list[S]:
         """Those that were cancelled, wherever they are."""
@@ -113,7 +123,7 @@ class Scheduler(Generic[S]):
         """
         self._oldest_first = not self._oldest_first
         filling = self.rows.filling if self._oldest_first else sorted(self.rows.filling, key=lambda s: s.missing)
-        budget = self.limits.chunk if self.rows.live else self.limits.idle_chunk
+        budget = self._budget()
         parts: list[tuple[S, int]] = []
         width = 0
         for sequence in filling:
@@ -124,6 +134,21 @@ class Scheduler(Generic[S]):
             if count * 2 >= width:  # else more padding than prompt
                 parts.append((sequence, count))
         return parts
+
+    def prefilled(self, tokens: int, seconds: float) -> None:
+        """A pass over so many tokens, padding included, has taken so long. One over few tells nothing of many."""
+        if tokens < self.limits.least_chunk:
+            return
+        rate = tokens / max(seconds, 1e-6)
+        known = self._tokens_a_second
+        self._tokens_a_second = rate if known is None else known + 0.3 * (rate - known)
+
+    def _budget(self) -> int:
+        limits = self.limits
+        most, seconds = (limits.chunk, limits.seconds) if self.rows.live else (limits.idle_chunk, limits.idle_seconds)
+        if self._tokens_a_second is None:
+            return most
+        return min(most, max(limits.least_chunk, int(self._tokens_a_second * seconds)))
 
     def remove(self, sequence: S, now: float, *, keep: bool) -> None:
         """It has ended, or given up waiting. `keep` what is cached of it for others."""
