@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httptools
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from proxy.http_timing import TimedProtocol
 
@@ -10,7 +13,11 @@ MOST_BYTES = 64 * 2**10
 """Of a head: its target, and the names and values of its headers. Trailers count too."""
 MOST_LINES = 256
 MOST_UNREAD = 512 * 2**10
-"""Bytes in which a head has to be whole, and of a body without one of content; others of the same read count too."""
+"""Bytes in which a head has to be whole, and of a body without one of content; others of the same piece count too."""
+MOST_AHEAD = 64 * 2**10
+"""Bytes behind a request that waits for its turn; with more of them nothing is read."""
+_PIECE = 4096
+"""Bytes parsed at once: as many requests as are in them can wait, each far larger than its bytes."""
 
 
 class HeadRefused(Exception):
@@ -31,16 +38,50 @@ class HttpProtocol(TimedProtocol):
     _upgrading = False
     _asked: list[tuple[bytes, bytes]] | None = None
     """The headers of a head that is read for the second time, as they were."""
+    _answered_now: RequestResponseCycle | None = None
+    """The request that is answered, or was the last; uvicorn's `cycle` is the last that was read."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._ahead = bytearray()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._ahead.clear()
+        if self._answered_now is not None:  # uvicorn tells the last one
+            self._answered_now.disconnected = True
+            self._answered_now.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         self.note_arrival()
         self._unset_keepalive_if_required()
+        self._ahead += data
+        self._read_on()
+
+    def on_response_complete(self) -> None:
+        if self.pipeline:
+            self._answered_now = self.pipeline[-1][0]
+        super().on_response_complete()
+        if self._ahead:
+            self._unset_keepalive_if_required()
+            self.note_turn()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Parse what has come, as long as no request waits for the answer to another."""
+        while self._ahead and not self.pipeline and not self.transport.is_closing():
+            piece = bytes(self._ahead[:_PIECE])
+            del self._ahead[:_PIECE]
+            self._read(piece)
+        self.reading.hold(len(self._ahead) > MOST_AHEAD)
+
+    def _read(self, piece: bytes) -> None:
         try:
-            self._feed(memoryview(data))
+            self._feed(memoryview(piece))
         except httptools.HttpParserError:
             return self.end_with(400, "Invalid HTTP request received.")
         if self._in_head or self._in_body:
-            self._unread += len(data)
+            self._unread += len(piece)
             if self._unread > MOST_UNREAD:
                 self.end_with(400, "The request is too large beside its body.")
 
@@ -79,6 +120,8 @@ class HttpProtocol(TimedProtocol):
             self.headers[:] = self._asked
             self._asked = None
         super().on_headers_complete()
+        if not self.pipeline:
+            self._answered_now = self.cycle
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0

@@ -31,8 +31,8 @@ class Limits:
     least_chunk: int = 32
     """And at least so many, for a pass over fewer reads the same weights."""
     seconds: float = 0.025
-    """So long may a pass over prompts take beside others that decode, as far as `least_chunk` allows: who leaves is heard
-    between two steps."""
+    """So long may a pass over prompts take beside others that decode, as far as `least_chunk` allows: who leaves is
+    heard between two steps."""
     idle_seconds: float = 0.04
     """The same while nobody decodes."""
 
