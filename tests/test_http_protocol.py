@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from proxy.answers import read_body, send_body
 from proxy.http_protocol import MOST_BYTES, MOST_LINES, MOST_UNREAD
-from tests.support.connections import said_to
+from tests.support.connections import connected, said_to
 from tests.support.relay import KEY, relaying
 from tests.support.servers import DEADLINE
 
@@ -244,3 +247,63 @@ async def test_nonsense_in_a_body_does_not_cut_the_answer_that_came_before() -> 
         await send_body(send, b"x" * 4 * 2**20)
 
     assert (await said_to(large, [HEAD + CHUNKED, b"nonsense\r\n"])).count(b"x") == 4 * 2**20
+
+
+# ------------------------------------------------------------ requests behind each other
+
+
+def numbered(count: int, padding: int) -> bytes:
+    requests = [b"GET /%d HTTP/1.1\r\nhost: x\r\nx: %b\r\n\r\n" % (i, b"y" * padding) for i in range(count)]
+    return b"".join(requests) + LAST
+
+
+async def test_requests_behind_each_other_are_answered_in_order() -> None:
+    said = await said_to(echo, [numbered(3000, 0)])
+    assert seen(said) == [*(b"GET /%d - " % i for i in range(3000)), b"GET /last - "]
+
+
+async def test_of_requests_behind_one_that_takes_long_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a client sends ahead, and though the app listens for its leaving."""
+    held: list[RequestResponseCycle] = []
+    go = asyncio.Event()
+
+    class Counted(RequestResponseCycle):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            held.append(self)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with asyncio.TaskGroup() as group:
+            listening = group.create_task(receive())
+            await go.wait()
+            listening.cancel()
+        await send_body(send, b"[%b]" % scope["path"].encode())
+
+    monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Counted)
+    count, padding = 8000, 1000
+    async with connected(slow) as (reader, writer), asyncio.timeout(DEADLINE):
+        writer.write(numbered(count, padding))
+        left = -1
+        while left != (left := writer.transport.get_write_buffer_size()):
+            await asyncio.sleep(0.05)  # until nothing moves any more
+        assert 0 < left and len(held) < 10
+        go.set()
+        assert seen(await reader.read()) == [*(b"/%d" % i for i in range(count)), b"/last"]
+    assert len(held) == count + 1
+
+
+async def test_who_is_answered_is_seen_to_leave_though_another_request_waits() -> None:
+    begun, left = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        begun.set()
+        assert (await receive())["type"] == "http.disconnect"
+        left.set()
+
+    async with asyncio.timeout(DEADLINE):
+        async with connected(slow) as (_, writer):
+            writer.write(INNER + INNER)
+            await begun.wait()
+        await left.wait()

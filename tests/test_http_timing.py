@@ -127,6 +127,14 @@ SERVED: dict[str, tuple[Script, bytes]] = {
         b"%d bytes" % (80 * KIB),
     ),
     "a body behind a request that is answered late": ([(0, post(b"/late") + post(b"/", 2)), (5, b"hi")], b"2 bytes"),
+    "a body that waits behind an answer": (
+        [(0, post(b"/begun") + post(b"/", 50 * KIB) + b"x" * 50 * KIB)],
+        b"%d bytes" % (50 * KIB),
+    ),
+    "a head that is cut where the server stops reading": (
+        [(0, post(b"/begun") + post() + post(b"/", 0, b"x: " + b"y" * 90 * KIB)[: 60 * KIB])],
+        b"0 bytes",
+    ),
     "a body that waits for 100": ([(0, post(b"/late", 2, b"expect: 100-continue")), (LATE + 29, b"hi")], b"2 bytes"),
     "a late answer": ([(0, post(b"/late"))], b"0 bytes"),
 }

@@ -32,6 +32,7 @@ KINDS: dict[str, tuple[Files, str]] = {
     ),
     "reads": ({"config.json": {"architectures": ["BertModel"]}}, "embeddings"),
     "fills gaps": ({"config.json": {"architectures": ["XLMRobertaForMaskedLM"]}}, "embeddings"),
+    "ChatGLM, the first": ({"config.json": {"architectures": ["ChatGLMModel"]}}, "chat"),
     "wrote once": ({"config.json": {"architectures": ["Qwen3ForCausalLM"]}, "modules.json": []}, "embeddings"),
 }
 

@@ -18,7 +18,7 @@ from adapters.local.inference.errors import UnsupportedModel
 Kind = Literal["chat", "embeddings"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
-_CHAT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_CHAT = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ChatGLMModel")
 _EMBEDDINGS = ("Model", "ForMaskedLM", "ForPreTraining")
 _POOLINGS: dict[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
