@@ -16,7 +16,7 @@ MOST_UNREAD = 512 * 2**10
 """Bytes in which a head has to be whole, and of a body without one of content; others of the same piece count too."""
 MOST_AHEAD = 64 * 2**10
 """Bytes behind a request that waits for its turn; with more of them nothing is read."""
-_PIECE = 4096
+PIECE = 4096
 """Bytes parsed at once: as many requests as are in them can wait, each far larger than its bytes."""
 
 
@@ -47,7 +47,6 @@ class HttpProtocol(TimedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._ahead.clear()
         if self._answered_now is not None:  # uvicorn tells the last one
             self._answered_now.disconnected = True
             self._answered_now.message_event.set()
@@ -63,17 +62,17 @@ class HttpProtocol(TimedProtocol):
             self._answered_now = self.pipeline[-1][0]
         super().on_response_complete()
         if self._ahead:
-            self._unset_keepalive_if_required()
             self.note_turn()
             self._read_on()
 
     def _read_on(self) -> None:
         """Parse what has come, as long as no request waits for the answer to another."""
         while self._ahead and not self.pipeline and not self.transport.is_closing():
-            piece = bytes(self._ahead[:_PIECE])
-            del self._ahead[:_PIECE]
+            piece = bytes(self._ahead[:PIECE])
+            del self._ahead[:PIECE]
             self._read(piece)
-        self.reading.hold(len(self._ahead) > MOST_AHEAD)
+        if len(self._ahead) > MOST_AHEAD:
+            self.flow.pause_reading()  # the end of an answer resumes it
 
     def _read(self, piece: bytes) -> None:
         try:

@@ -42,7 +42,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = self.reading = _Reading(transport, self.loop)
+        self.flow = self._reading = _Reading(transport, self.loop)
         self._made = self.loop.time()
         self._shortest = min(self.patience.head, self.patience.body, self.timeout_keep_alive)
         self._timer = self.loop.call_later(self._shortest, self._look)
@@ -73,11 +73,11 @@ class TimedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._since = None
         self._in_body = True
-        self._began = self._moved = self.reading.time()
+        self._began = self._moved = self._reading.time()
         self._came = 0
 
     def on_body(self, body: bytes) -> None:
-        self._moved = self.reading.time()
+        self._moved = self._reading.time()
         self._came += len(body)
         super().on_body(body)
 
@@ -119,12 +119,12 @@ class TimedProtocol(HttpToolsProtocol):
         """Seconds for the rest of a body, or for its next piece."""
         if self.cycle.response_complete:
             return self._answered + self.patience.body - self.loop.time()
-        if self.cycle.waiting_for_100_continue or self.pipeline:
-            self._began = self._moved = self.reading.time()
-        if self.cycle.waiting_for_100_continue or self.pipeline or self.reading.read_paused:
-            return self._shortest  # it is not the client that is late
+        if self.cycle.waiting_for_100_continue or self.pipeline:  # it is not the client that is late
+            self._began = self._moved = self._reading.time()
+        if self._reading.read_paused:
+            return self._shortest
         until = min(self._moved, self._began + self._came / self.patience.rate) + self.patience.body
-        return until - self.reading.time()
+        return until - self._reading.time()
 
     def _end_head(self) -> None:
         """One of which no line has begun is none: the client would take our words for an answer."""
@@ -172,15 +172,6 @@ class _Reading(FlowControl):
         self._now = loop.time
         self._paused = 0.0
         self._paused_at = 0.0
-        self._held = False
-
-    def hold(self, held: bool) -> None:
-        """Whether nothing is to be read, whoever waits for it."""
-        was, self._held = self._held, held
-        if held:
-            self.pause_reading()
-        elif was:
-            self.resume_reading()
 
     def time(self) -> float:
         """Seconds, of which only differences mean something; right while reading is not paused."""
@@ -192,6 +183,6 @@ class _Reading(FlowControl):
             super().pause_reading()
 
     def resume_reading(self) -> None:
-        if self.read_paused and not self._held:
+        if self.read_paused:
             self._paused += self._now() - self._paused_at
             super().resume_reading()

@@ -134,6 +134,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "no weights": (WEIGHTS, b"", "length of a header"),
     "a pickle": (WEIGHTS, b"\x80\x04\x95" + b"\0" * 20, "length of a header"),
     "a header longer than the file": (WEIGHTS, (10**6).to_bytes(8, "little") + b"{}", "length of a header"),
+    "a header that is too long": (WEIGHTS, weights(b"{" + b" " * 5 * 2**20 + b"}"), "length of a header"),
     "a header that is no JSON": (WEIGHTS, weights(b"{a}"), "no JSON"),
     "no tensors": (WEIGHTS, weights({"__metadata__": {}}), "tensors"),
     "a tensor that is none": (WEIGHTS, weights({"a": 1}), "tensors"),

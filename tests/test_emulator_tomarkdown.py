@@ -14,6 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import msgspec
 import pytest
@@ -275,6 +276,40 @@ async def test_a_conversion_that_takes_too_long_is_ended() -> None:
     row = await convert("a.csv", b"a,b\n" * 5_000_000, per_file=0.3)
     assert row["format"] == "error" and "too long" in row["error"]
     assert time.monotonic() - started < 10
+
+
+def taking(seconds: float, monkeypatch: pytest.MonkeyPatch) -> Converter:
+    """A converter whose documents take so long, each at most 0.4 seconds and a call 1.2."""
+
+    async def converted(job: object, data: bytes) -> str:
+        await anyio.sleep(seconds)
+        return "done"
+
+    monkeypatch.setattr(conversion, "_in_a_process", converted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    return Converter(per_file=0.4, per_call=1.2)
+
+
+async def texts_of(converter: Converter, calls: int) -> list[str]:
+    rows: list[dict[str, Any]] = []
+
+    async def one() -> None:
+        rows.extend(await converter.convert([Document("a.txt", "", BytesIO(b"a"))], Options()))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(calls):
+            group.start_soon(one)
+    return [row.get("data") or row["error"] for row in rows]
+
+
+async def test_the_time_of_a_document_begins_with_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await texts_of(taking(0.2, monkeypatch), calls=6) == ["done"] * 6
+
+
+async def test_a_document_whose_turn_does_not_come_is_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = await texts_of(taking(9.0, monkeypatch), calls=8)
+    assert "The conversion took too long." in told
+    assert any("others took too long" in text for text in told)
 
 
 async def test_a_call_that_takes_too_long_answers_for_the_rest_at_once() -> None:

@@ -18,6 +18,7 @@ from proxy.http_protocol import MOST_BYTES, MOST_LINES, MOST_UNREAD
 from tests.support.connections import connected, said_to
 from tests.support.relay import KEY, relaying
 from tests.support.servers import DEADLINE
+from tests.support.simulated_time import simulate
 
 pytestmark = pytest.mark.anyio
 
@@ -262,10 +263,10 @@ async def test_requests_behind_each_other_are_answered_in_order() -> None:
     assert seen(said) == [*(b"GET /%d - " % i for i in range(3000)), b"GET /last - "]
 
 
-async def test_of_requests_behind_one_that_takes_long_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_requests_behind_one_that_takes_long_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a client sends ahead, and though the app listens for its leaving."""
     held: list[RequestResponseCycle] = []
-    go = asyncio.Event()
+    count, seconds = 8000, 10
 
     class Counted(RequestResponseCycle):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -273,37 +274,52 @@ async def test_of_requests_behind_one_that_takes_long_few_are_held(monkeypatch: 
             held.append(self)
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        async with asyncio.TaskGroup() as group:
-            listening = group.create_task(receive())
-            await go.wait()
-            listening.cancel()
+        if scope["path"] == "/0":
+            await receive()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await receive()
         await send_body(send, b"[%b]" % scope["path"].encode())
 
+    async def scene() -> None:
+        async with connected(slow) as (reader, writer):
+            writer.write(numbered(count, padding=1000))
+            await asyncio.sleep(seconds / 2)
+            assert len(held) < 10
+            assert writer.transport.get_write_buffer_size() > 0
+            assert seen(await reader.read()) == [*(b"/%d" % i for i in range(count)), b"/last"]
+        assert len(held) == count + 1
+
     monkeypatch.setattr(httptools_impl, "RequestResponseCycle", Counted)
-    count, padding = 8000, 1000
-    async with connected(slow) as (reader, writer), asyncio.timeout(DEADLINE):
-        writer.write(numbered(count, padding))
-        left = -1
-        while left != (left := writer.transport.get_write_buffer_size()):
-            await asyncio.sleep(0.05)  # until nothing moves any more
-        assert 0 < left and len(held) < 10
-        go.set()
-        assert seen(await reader.read()) == [*(b"/%d" % i for i in range(count)), b"/last"]
-    assert len(held) == count + 1
+    simulate(scene())
 
 
-async def test_who_is_answered_is_seen_to_leave_though_another_request_waits() -> None:
+@pytest.mark.parametrize("answered", [0, 1])
+async def test_who_is_answered_is_seen_to_leave_though_another_request_waits(answered: int) -> None:
     begun, left = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
+        if scope["method"] == "GET":
+            return await send_body(send, b"")
         begun.set()
         assert (await receive())["type"] == "http.disconnect"
         left.set()
 
     async with asyncio.timeout(DEADLINE):
         async with connected(slow) as (_, writer):
-            writer.write(INNER + INNER)
+            writer.write(INNER * answered + HEAD + b"content-length: 0\r\n\r\n" + INNER)
             await begun.wait()
         await left.wait()
+
+
+async def test_what_is_behind_an_answer_that_closes_is_not_done() -> None:
+    done = []
+
+    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+        done.append(scope["path"])
+        await send_body(send, b"[%b]" % scope["path"].encode(), headers=[(b"connection", b"close")])
+
+    with contextlib.suppress(ConnectionError):
+        assert seen(await said_to(closing, [numbered(9, padding=1000)])) == [b"/0"]
+    assert done == ["/0"]

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from proxy.answers import read_body, send_body
-from proxy.http_protocol import HttpProtocol
+from proxy.http_protocol import PIECE, HttpProtocol
 from proxy.http_timing import Patience
 from tests.support.connections import connected
 from tests.support.relay import KEY, relaying
@@ -48,6 +48,11 @@ def post(path: bytes = b"/", length: int = 0, *headers: bytes) -> bytes:
     return b"\r\n".join((b"POST %b HTTP/1.1" % path, b"host: x", b"content-length: %d" % length, *headers, b"", b""))
 
 
+def padded(head: bytes, size: int) -> bytes:
+    """The same request, so many bytes long."""
+    return head[:-2] + b"x: ".ljust(size - len(head) - 2, b"y") + b"\r\n\r\n"
+
+
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 Script = Sequence[tuple[float, bytes]]
 
@@ -67,6 +72,11 @@ ENDED: dict[str, tuple[Script, list[int], float]] = {
     "half a head behind a request": ([(0, post() + b"GET ")], [200, 408], 30),
     "half a head behind one that is answered late": ([(0, post(b"/late") + b"GET ")], [200, 408], 120),
     "half a head while an answer goes out": ([(0, post(b"/begun") + b"GET ")], [200, 408], 120),
+    "blank lines behind requests that wait": (
+        [(0, padded(post(b"/begun"), PIECE - len(post())) + post() + b"\r\n")],
+        [200, 200],
+        130,
+    ),
     "half a request after a request": ([(0, post()), (20, post(b"/", 10))], [200, 408], 80),
     "silence after a request": ([(0, post())], [200], 75),
     "silence after a request whose body came last": ([(0, post(b"/unread", 4)), (30, b"body")], [200], 105),
@@ -128,12 +138,20 @@ SERVED: dict[str, tuple[Script, bytes]] = {
     ),
     "a body behind a request that is answered late": ([(0, post(b"/late") + post(b"/", 2)), (5, b"hi")], b"2 bytes"),
     "a body that waits behind an answer": (
-        [(0, post(b"/begun") + post(b"/", 50 * KIB) + b"x" * 50 * KIB)],
-        b"%d bytes" % (50 * KIB),
+        [(0, post(b"/begun") + post(b"/", 80 * KIB) + b"x" * 50 * KIB), (LATE + 55, b"x" * 30 * KIB)],
+        b"%d bytes" % (80 * KIB),
     ),
-    "a head that is cut where the server stops reading": (
-        [(0, post(b"/begun") + post() + post(b"/", 0, b"x: " + b"y" * 90 * KIB)[: 60 * KIB])],
-        b"0 bytes",
+    "half a head that waits behind an answer": (
+        [
+            (0, padded(post(b"/begun"), PIECE - len(post())) + post()),
+            (5, post(b"/", 2)[:20]),
+            (LATE + 25, post(b"/", 2)[20:] + b"hi"),
+        ],
+        b"2 bytes",
+    ),
+    "a late answer behind a body that came last": (
+        [(0, post(b"/unread", 4)), (5, b"body" + post(b"/late", 2) + b"hi")],
+        b"2 bytes",
     ),
     "a body that waits for 100": ([(0, post(b"/late", 2, b"expect: 100-continue")), (LATE + 29, b"hi")], b"2 bytes"),
     "a late answer": ([(0, post(b"/late"))], b"0 bytes"),

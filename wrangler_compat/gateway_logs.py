@@ -145,7 +145,7 @@ def _log(id: str, note: Note, sent: Sent, seconds: float) -> Log:
         success=200 <= sent.status < 300,
         request_size=note.size,
         response_size=sent.size,
-        request_content_type=note.content_type,
+        request_content_type=note.content_type[:_SHOWN],
         response_content_type=sent.media_type,
         tokens_in=sent.usage.prompt_tokens if sent.usage else None,
         tokens_out=sent.usage.completion_tokens if sent.usage else None,

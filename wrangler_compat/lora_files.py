@@ -15,7 +15,8 @@ MAX_RANK = 8
 MODEL_TYPES = ("mistral", "gemma", "llama")
 
 _MAX_CONFIG = 2**20
-_MAX_HEADER = 16 * 2**20
+_MAX_HEADER = 4 * 2**20
+"""Room for far more tensors than such an adapter has; decoding it is one step that nothing can interrupt."""
 _LENGTH = 8  # bytes of the number in front of the header
 
 

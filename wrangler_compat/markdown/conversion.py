@@ -6,7 +6,8 @@ import os
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 import anyio
@@ -25,7 +26,7 @@ Describe = Callable[[bytes, str, str], Awaitable[str]]
 MAX_FILE = 50 * 2**20
 MAX_TEXT = 32 * 2**20
 """Characters of all the documents of a call."""
-PER_FILE = 30.0  # seconds
+PER_FILE = 30.0  # seconds, from its turn on
 PER_CALL = 120.0
 
 _TOO_LARGE = f"The document has more than {MAX_FILE // 2**20} MiB."
@@ -39,6 +40,7 @@ _NO_ROOM = (
     f"The documents of a call may have {MAX_TEXT // 2**20} million characters of text; there is no room for this."
 )
 _TOO_LONG = "The conversion took too long."
+_NO_TURN = "The document was not converted: others took too long, in this call or beside it. Try again later."
 _BROKE_OFF = "The conversion broke off: the document needs more time or memory than it may use."
 # The libraries start a thread for each processor, and each reserves memory.
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -84,18 +86,16 @@ class Converter:
         return rows
 
     async def _row(self, document: Document, options: Options, end: float) -> Row:
-        seconds = min(self._per_file, end - time.monotonic())
         try:
-            with anyio.fail_after(seconds):
-                text = await self._text(document, options, seconds)
-        except TimeoutError:
-            return _failed(document, _TOO_LONG)
+            with _by(end, _NO_TURN):
+                text = await self._text(document, options, end)
         except _Failed as exc:
             return _failed(document, exc.reason)
         form = options.output.format
         return _head(document) | {"format": form, "tokens": estimate_text(len(text)), "data": text}
 
-    async def _text(self, document: Document, options: Options, seconds: float) -> str:
+    async def _text(self, document: Document, options: Options, end: float) -> str:
+        """Raises _Failed."""
         kind = kind_of(document.name, document.media_type)
         if kind is None:
             raise _Failed(_UNKNOWN)
@@ -106,16 +106,15 @@ class Converter:
         document.content.seek(0)
         data = await anyio.to_thread.run_sync(document.content.read)
         if kind in IMAGES.values():
-            return await self._described(data, kind, options)
-        job = Job(
-            reader=kind.reader,
-            seconds=int(seconds) + 1,
-            as_text=options.output.format == "text",
-            base=options.html.base,
-            selector=options.html.cssSelector,
-        )
+            with _by(self._last(end), _TOO_LONG):
+                return await self._described(data, kind, options)
         async with self._processes:
-            return await _in_a_process(job, data)
+            with _by(self._last(end), _TOO_LONG):
+                return await _in_a_process(_job(kind, options, self._last(end) - time.monotonic()), data)
+
+    def _last(self, end: float) -> float:
+        """Until when a document may take whose turn it is now."""
+        return min(time.monotonic() + self._per_file, end)
 
     async def _described(self, data: bytes, kind: Kind, options: Options) -> str:
         if self._describe is None:
@@ -130,6 +129,26 @@ class _Failed(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@contextmanager
+def _by(end: float, reason: str) -> Iterator[None]:
+    """Raises _Failed for what is not done by then, on the clock of `time.monotonic()`."""
+    try:
+        with anyio.fail_after(end - time.monotonic()):
+            yield
+    except TimeoutError:
+        raise _Failed(reason) from None
+
+
+def _job(kind: Kind, options: Options, seconds: float) -> Job:
+    return Job(
+        reader=kind.reader,
+        seconds=int(seconds) + 1,
+        as_text=options.output.format == "text",
+        base=options.html.base,
+        selector=options.html.cssSelector,
+    )
 
 
 async def _in_a_process(job: Job, data: bytes) -> str:
