@@ -62,6 +62,12 @@ def test_only_the_newest_logs_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [logs.get("me", "g", id) is not None for id in "abc"] == [False, True, True]
 
 
+async def test_a_log_keeps_only_the_beginning_of_a_callers_words(client: httpx.AsyncClient) -> None:
+    headers = {"content-type": "application/json;" + "x" * 9000}
+    response = await client.post(f"{GATEWAY}/workers-ai/{MODEL}", content=json.dumps(SHORT), headers=headers)
+    assert (await log_of(client, response))["request_content_type"] == headers["content-type"][:500]
+
+
 NATIVE = {"a model": f"workers-ai/{MODEL}", "run and a model": f"workers-ai/run/{MODEL.replace('/', '%2F')}"}
 
 
