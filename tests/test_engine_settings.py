@@ -79,6 +79,7 @@ READINGS: dict[str, tuple[str, str, object]] = {
     "time to start": (f"{COMMAND}\nstart_timeout = 5", "start_timeout", 5.0),
     "memory": (f'{COMMAND}\nmemory = "20GiB"', "memory", 20 * 2**30),
     "memory in bytes": (f"{COMMAND}\nmemory = 2097152", "memory", 2**21),
+    "no code of the model's author": (COMMAND, "trust_remote_code", False),
     "code of the model's author": (f"{COMMAND}\ntrust_remote_code = true", "trust_remote_code", True),
 }
 

@@ -66,6 +66,20 @@ async def test_what_another_may_do_better_is_handed_over(fault: Fault, tries: in
     assert call.handovers == [f"cloudflare={fault.value.code}"]
 
 
+async def test_the_pause_before_another_try_is_short_and_never_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("proxy.handover.asyncio.sleep", sleep)
+    for _ in range(20):
+        upstreams = Upstreams(cloudflare=[Fault.UPSTREAM_ERROR, None])
+        assert await run(upstreams, "cloudflare", "gpu", handover=Handover(Retries(2, 0.25))) == "answer of cloudflare"
+    assert len(pauses) == len(set(pauses)) == 20
+    assert all(0.125 <= pause <= 0.375 for pause in pauses)
+
+
 KEPT = [Fault.INVALID_VALUE, Fault.MODEL_NOT_FOUND, Fault.CONTEXT_LENGTH_EXCEEDED, Fault.CONTENT_POLICY, Fault.LOOP]
 
 
