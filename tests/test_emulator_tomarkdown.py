@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from tests.support.lists import AI, client_of, error_of, lists_app, result_of
 from wrangler_compat.markdown import conversion, worker
 from wrangler_compat.markdown.conversion import Converter, Document
 from wrangler_compat.markdown.options import Options, read_options
-from wrangler_compat.markdown.worker import Job
+from wrangler_compat.markdown.worker import MAX_MEMORY, Job
 from wrangler_compat.tomarkdown import transform
 
 pytestmark = pytest.mark.anyio
@@ -352,8 +353,22 @@ def run_worker(job: Job, data: bytes) -> dict[str, str]:
 
 def test_a_worker_confines_itself() -> None:
     assert run_worker(Job("text", 20), b"a") == {"text": "a"}
-    hungry = run_worker(Job("csv", 20), b"a," * 20_000_000)
-    assert hungry.keys() == {"error"}
+    assert "more than 16 million characters" in run_worker(Job("csv", 40), b"a," * 5_000_000)["error"]
+
+
+def confined(seconds: int, then: str) -> subprocess.CompletedProcess[str]:
+    program = f"from wrangler_compat.markdown.worker import confine; confine({seconds}); {then}"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, timeout=50, text=True)
+
+
+def test_a_worker_has_no_more_memory_than_it_may() -> None:
+    done = confined(20, f"bytearray({MAX_MEMORY})")
+    assert done.returncode == 1 and done.stderr.endswith("MemoryError\n")
+
+
+def test_a_worker_computes_no_longer_than_it_may() -> None:
+    done = confined(1, "any(iter(int, 1))")
+    assert done.returncode == -signal.SIGXCPU
 
 
 @pytest.mark.usefixtures("library")
