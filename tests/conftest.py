@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
-import sys
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeVar
 
 import hypothesis
 import pytest
@@ -20,6 +21,8 @@ hypothesis.settings.load_profile("relay")
 
 FOREIGN = ("CLOUDFLARE_", "RELAY_", "OPENAI_", "LANGCHAIN_", "LANGSMITH_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+R = TypeVar("R")
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +51,23 @@ def _own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
-def _refuse_to_leave(event: str, arguments: tuple[Any, ...]) -> None:  # pragma: no cover - audit hooks are not traced
-    """An audit hook: whoever connects beyond this machine through Python's sockets gets an AssertionError."""
-    if event != "socket.connect" or not isinstance(arguments[1], tuple):
-        return
-    host = arguments[1][0]
+def _staying(connect: Callable[[socket.socket, Any], R]) -> Callable[[socket.socket, Any], R]:
+    """Whoever connects beyond this machine through Python's sockets gets an AssertionError.
+
+    No audit hook: coverage sets its trace function in each new thread, and while a hook in Python is told of that, no
+    other thread may (CPython then lets the thread die).
+    """
+
+    @functools.wraps(connect)
+    def checked(self: socket.socket, address: Any) -> R:
+        if isinstance(address, tuple):
+            _refuse_to_leave(address[0])
+        return connect(self, address)
+
+    return checked
+
+
+def _refuse_to_leave(host: str) -> None:
     try:
         here = ip_address(host.partition("%")[0]).is_loopback
     except ValueError:  # a name, which connect() itself has looked up
@@ -61,4 +76,5 @@ def _refuse_to_leave(event: str, arguments: tuple[Any, ...]) -> None:  # pragma:
         raise AssertionError(f"a test tried to connect to {host}")
 
 
-sys.addaudithook(_refuse_to_leave)
+for _name in ("connect", "connect_ex"):
+    setattr(socket.socket, _name, _staying(getattr(socket.socket, _name)))

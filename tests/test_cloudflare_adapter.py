@@ -23,6 +23,7 @@ from adapters.errors import Fault, RelayError, StreamUnsupported
 from adapters.http import exchange, read_body
 from tests.support.cloudflare import ACCOUNT, TOKEN, USAGE, frames
 from tests.support.relay import MODEL, OPENAI_MODEL
+from tests.support.servers import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -273,7 +274,7 @@ async def test_time_runs_out_by_our_limit_or_by_the_clients(
     router.post(URL).mock(side_effect=hang)
     cloudflare = adapter(router, timeouts=Timeouts(first_byte=first_byte))
     call = Call("id", deadline=time.monotonic() + left)
-    with anyio.fail_after(5), pytest.raises(RelayError) as caught:
+    with anyio.fail_after(DEADLINE), pytest.raises(RelayError) as caught:
         if streamed:
             async with cloudflare.stream_chat(REQUEST, call):
                 pytest.fail("there is nothing to enter")
@@ -420,7 +421,7 @@ async def test_a_whole_answer_has_one_limit_though_its_model_streams(
     body = Endless(frames({"response": "a"}))
     router.post(URL).respond(stream=body, headers={"content-type": "text/event-stream"})
     cloudflare = adapter(router, timeouts=Timeouts(first_byte=first_byte))
-    with anyio.fail_after(5), pytest.raises(RelayError) as caught:
+    with anyio.fail_after(DEADLINE), pytest.raises(RelayError) as caught:
         await cloudflare.chat(REQUEST, Call("id", deadline=time.monotonic() + left))
     assert caught.value.fault is Fault.UPSTREAM_TIMEOUT
     assert body.closed
@@ -432,7 +433,7 @@ async def test_a_stop_shortens_a_whole_answer_though_its_model_streams(
     monkeypatch.setattr("adapters.answer.USAGE_PATIENCE", 0.02)
     body = Endless(frames({"response": "one END two"}))
     router.post(URL).respond(stream=body, headers={"content-type": "text/event-stream"})
-    with anyio.fail_after(5):
+    with anyio.fail_after(DEADLINE):
         result = await adapter(router).chat(CUT, Call("id"))
     (choice,) = result.choices
     assert (choice.text, choice.finish_reason) == ("one ", "stop")

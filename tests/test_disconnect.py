@@ -16,11 +16,10 @@ from tests.support.cloudflare import HELLO, FakeCloudflare, Script, Step, failur
 from tests.support.raw_http import Connection, chat_request, connected, request
 from tests.support.relay import MODEL, asking, settings_for
 from tests.support.servers import DEADLINE, Served, serving
-
-pytestmark = pytest.mark.anyio
+from tests.support.simulated_time import simulated
 
 SOON = 1.0
-"""Seconds within which the upstream call of a client that left has to be over."""
+"""Seconds, simulated, within which the upstream call of a client that left has to be over."""
 
 
 class Watched:
@@ -54,11 +53,8 @@ async def watched(
 
 
 async def called(cloudflare: FakeCloudflare) -> None:
-    """Wait for the call of a model; the list of models is asked for at the start as well."""
     async with asyncio.timeout(DEADLINE):
-        while not cloudflare.runs:
-            cloudflare.arrived.clear()
-            await cloudflare.arrived.wait()
+        await cloudflare.asked_to_run()
 
 
 PIECE = frames({"response": "Hello"})
@@ -78,6 +74,7 @@ WAITING: dict[str, tuple[bool, Callable[[asyncio.Event], Script], bytes]] = {
 
 @pytest.mark.parametrize("leave", [Connection.reset, None], ids=["reset", "close"])
 @pytest.mark.parametrize(("streamed", "script", "seen"), WAITING.values(), ids=WAITING)
+@simulated
 async def test_the_upstream_call_is_cancelled_within_a_second(
     tmp_path: Path,
     streamed: bool,
@@ -100,6 +97,7 @@ async def test_the_upstream_call_is_cancelled_within_a_second(
         assert len(cloudflare.runs) == 1
 
 
+@simulated
 async def test_a_client_that_leaves_after_a_keep_alive_is_noticed(tmp_path: Path) -> None:
     async with watched(tmp_path, keepalive=0.02) as (app, relay, cloudflare):
         cloudflare.script(MODEL, held(asyncio.Event(), hello))
@@ -112,6 +110,7 @@ async def test_a_client_that_leaves_after_a_keep_alive_is_noticed(tmp_path: Path
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@simulated
 async def test_a_client_that_leaves_during_a_pause_is_not_tried_for_again(tmp_path: Path, streamed: bool) -> None:
     async with watched(tmp_path, Retries(2, 4.0)) as (app, relay, cloudflare):
         cloudflare.script(MODEL, failure(502, 1, "AiError: it failed"))
@@ -126,6 +125,7 @@ async def test_a_client_that_leaves_during_a_pause_is_not_tried_for_again(tmp_pa
         assert len(cloudflare.runs) == 1
 
 
+@simulated
 async def test_every_call_of_one_request_is_cancelled(tmp_path: Path) -> None:
     async with watched(tmp_path) as (app, relay, cloudflare):
         cloudflare.script(MODEL, held(asyncio.Event(), HELLO))
@@ -141,6 +141,7 @@ async def test_every_call_of_one_request_is_cancelled(tmp_path: Path) -> None:
             await app.done.wait()
 
 
+@simulated
 async def test_a_client_that_leaves_before_its_request_is_whole_causes_no_call(tmp_path: Path) -> None:
     async with watched(tmp_path) as (app, relay, cloudflare):
         cloudflare.script(MODEL, hello)

@@ -50,9 +50,7 @@ async def test_expiry_ends_what_has_not_begun_with_a_status(tmp_path: Path, stre
         rig.cloudflare.script(MODEL, held(asyncio.Event(), HELLO))
         await connection.send(chat_request(asking(stream=streamed)))
         async with asyncio.timeout(DEADLINE):
-            while not rig.cloudflare.runs:
-                rig.cloudflare.arrived.clear()
-                await rig.cloudflare.arrived.wait()
+            await rig.cloudflare.asked_to_run()
         rig.drain.expire()
         assert (await connection.head()).status == 503
 

@@ -24,6 +24,7 @@ from tests.support.engine_wires import (
     FakeEngine,
     playing,
 )
+from tests.support.servers import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -101,7 +102,7 @@ async def test_an_engine_tells_what_it_has_to_do(
 ) -> None:
     for path, body in paths.items():
         engine.script(path, answer(200, body))
-    assert await looked(transport, engine, profile) == health
+    assert await looked(transport, engine, profile, limit=DEADLINE) == health
     assert all(asked.headers["authorization"] == f"Bearer {KEY}" for asked in engine.requests)
 
 
@@ -143,7 +144,7 @@ async def test_silence_is_no_death_of_an_engine_that_is_deaf_while_it_works(
 async def test_metrics_that_hang_do_no_harm(transport: httpx.AsyncBaseTransport, engine: FakeEngine) -> None:
     engine.script("/health", answer(200, b""))
     engine.script("/metrics", held(asyncio.Event(), answer(200, b"")))
-    assert await looked(transport, engine, "vllm", limit=0.1) == Health(ready=True)
+    assert await looked(transport, engine, "vllm", limit=3) == Health(ready=True)
 
 
 async def test_nobody_at_the_address_is_told(transport: httpx.AsyncBaseTransport) -> None:

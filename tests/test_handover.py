@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from adapters.base import Call
@@ -15,6 +16,7 @@ from adapters.catalogue import CHAT_TASK, Model
 from adapters.errors import Fault, InvalidRequest, RelayError
 from proxy.backends import Route, Upstream
 from proxy.handover import Handover, Retries
+from tests.support.simulated_time import simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -178,6 +180,7 @@ async def test_nobody_else_is_asked_for_a_client_that_waits_no_longer() -> None:
     assert upstreams.asked == ["cloudflare"]
 
 
+@simulated
 async def test_a_client_with_little_time_is_answered_within_it() -> None:
     """Who is asked first may be silent for as long as he likes: the last one still has a third of the client's time."""
 
@@ -186,11 +189,54 @@ async def test_a_client_with_little_time_is_answered_within_it() -> None:
             await asyncio.Event().wait()
         return f"answer of {route.name}"
 
-    call = Call("id", deadline=time.monotonic() + 0.3)
+    call = Call("id", deadline=time.monotonic() + 30)
     ways = [(ROUTES[name], name) for name in ("cloudflare", "gpu")]
     assert await Handover(Retries(2, 0.0)).run(ways, call, attempt) == "answer of gpu"
     assert call.handovers == ["cloudflare=upstream_timeout"]
-    assert 0 < call.remaining() < 0.2
+    assert call.remaining() == pytest.approx(10, abs=0.1)
+
+
+PATIENCE: dict[str, tuple[float | None, float, bool]] = {
+    "the operator's": (None, 20.0, True),
+    "the operator's, with a client that waits long": (600.0, 20.0, True),
+    "two thirds of the client's, which are less": (12.0, 8.0, True),
+}
+
+
+@simulated
+@pytest.mark.parametrize(("deadline", "waited", "learns"), PATIENCE.values(), ids=PATIENCE)
+async def test_who_is_silent_for_too_long_is_handed_over(deadline: float | None, waited: float, learns: bool) -> None:
+    """The last one has all the time that there is; a patience of some length teaches the breaker."""
+    asked: list[str] = []
+
+    async def attempt(route: Route, able: str) -> str:
+        asked.append(route.name)
+        await asyncio.sleep(1000 if route.name == "cloudflare" else 2)
+        return f"answer of {route.name}"
+
+    handover = Handover(Retries(2, 0.0))
+    ways = [(msgspec.structs.replace(ROUTES[name], patience=20.0), name) for name in ("cloudflare", "gpu")]
+    for _ in range(THRESHOLD):
+        began = time.monotonic()
+        call = Call("id") if deadline is None else Call("id", deadline=began + deadline)
+        assert await handover.run(ways, call, attempt) == "answer of gpu"
+        assert call.handovers == ["cloudflare=upstream_timeout"]
+        assert time.monotonic() - began == pytest.approx(waited + 2, abs=0.1)
+    assert asked == ["cloudflare", "gpu"] * THRESHOLD
+    assert handover.count_open_breakers() == {"cloudflare": int(learns), "gpu": 0}
+
+
+@simulated
+async def test_a_short_patience_teaches_the_breaker_nothing() -> None:
+    async def attempt(route: Route, able: str) -> str:
+        await asyncio.sleep(1000 if route.name == "cloudflare" else 0)
+        return f"answer of {route.name}"
+
+    handover = Handover(Retries(2, 0.0), clock=lambda: time.monotonic())
+    ways = [(msgspec.structs.replace(ROUTES[name], patience=2.0), name) for name in ("cloudflare", "gpu")]
+    for _ in range(THRESHOLD + 1):
+        assert await handover.run(ways, Call("id"), attempt) == "answer of gpu"
+    assert handover.count_open_breakers() == {"cloudflare": 0, "gpu": 0}
 
 
 async def test_a_try_that_took_long_to_fail_is_not_repeated_where_another_can_answer() -> None:

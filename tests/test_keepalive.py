@@ -11,9 +11,8 @@ import pytest
 from tests.support.cloudflare import USAGE, Script, Step, failure, frames, held, hello, result, stream
 from tests.support.raw_http import chat_request, connected, dechunked
 from tests.support.relay import MODEL, asking, calling, relaying
+from tests.support.simulated_time import simulated
 from tests.support.streams import CHAT, broken, chunks, listening, payloads, text_of
-
-pytestmark = pytest.mark.anyio
 
 INTERVAL = 0.03
 FORMS = {"chunk": b'"delta":{}', "comment": b": keep-alive\n\n"}
@@ -22,6 +21,7 @@ TAIL = frames({"response": "", "usage": USAGE}, "[DONE]")
 
 
 @BOTH
+@simulated
 async def test_after_one_interval_of_silence_the_answer_is_committed_and_kept_alive(tmp_path: Path, form: str) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL, keepalive_form=form) as rig, calling(rig.url) as client:
@@ -40,6 +40,7 @@ async def test_after_one_interval_of_silence_the_answer_is_committed_and_kept_al
 
 
 @BOTH
+@simulated
 async def test_gaps_are_filled_too(tmp_path: Path, form: str) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL, keepalive_form=form) as rig, calling(rig.url) as client:
@@ -55,6 +56,7 @@ async def test_gaps_are_filled_too(tmp_path: Path, form: str) -> None:
 
 
 @BOTH
+@simulated
 async def test_an_error_after_a_keep_alive_goes_in_band_and_closes_the_connection(tmp_path: Path, form: str) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL, keepalive_form=form) as rig:
@@ -69,6 +71,7 @@ async def test_an_error_after_a_keep_alive_goes_in_band_and_closes_the_connectio
     assert error["code"] == "plan_required" and text_of(parts) == ""
 
 
+@simulated
 async def test_keep_alives_do_not_stand_in_the_way_of_another_try(tmp_path: Path) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL) as rig, calling(rig.url) as client:
@@ -83,6 +86,7 @@ async def test_keep_alives_do_not_stand_in_the_way_of_another_try(tmp_path: Path
 @BOTH
 @pytest.mark.parametrize("name", ["x-stainless-read-timeout", "x-stainless-timeout"])
 @pytest.mark.parametrize("mode", ["auto", "synthetic"])
+@simulated
 async def test_a_client_that_hears_keep_alives_waits_longer_than_its_sdk_says(
     tmp_path: Path, mode: str, name: str, form: str
 ) -> None:
@@ -98,6 +102,7 @@ async def test_a_client_that_hears_keep_alives_waits_longer_than_its_sdk_says(
 
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "before the first keep-alive"])
+@simulated
 async def test_a_client_that_hears_nothing_waits_no_longer_than_its_sdk_says(tmp_path: Path, streamed: bool) -> None:
     async with relaying(tmp_path, keepalive=INTERVAL if not streamed else 5) as rig, calling(rig.url) as client:
         rig.cloudflare.script(MODEL, held(asyncio.Event(), hello))
@@ -108,6 +113,7 @@ async def test_a_client_that_hears_nothing_waits_no_longer_than_its_sdk_says(tmp
 
 
 @pytest.mark.parametrize("mode", ["auto", "synthetic"])
+@simulated
 async def test_switched_off_nothing_is_said_before_the_first_event(tmp_path: Path, mode: str) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL, keepalive_form="off") as rig:
@@ -122,6 +128,7 @@ async def test_switched_off_nothing_is_said_before_the_first_event(tmp_path: Pat
     assert head.status == 403 and json.loads(body)["error"]["code"] == "plan_required"
 
 
+@simulated
 async def test_a_synthetic_stream_is_kept_alive_while_the_whole_answer_is_awaited(tmp_path: Path) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL, keepalive_form="comment") as rig, calling(rig.url) as client:
@@ -133,6 +140,7 @@ async def test_a_synthetic_stream_is_kept_alive_while_the_whole_answer_is_awaite
     assert text_of(parts) == "Hi" and len(parts) == 3
 
 
+@simulated
 async def test_a_whole_answer_is_waited_for_in_silence(tmp_path: Path) -> None:
     release = asyncio.Event()
     async with relaying(tmp_path, keepalive=INTERVAL) as rig:
@@ -146,6 +154,7 @@ async def test_a_whole_answer_is_waited_for_in_silence(tmp_path: Path) -> None:
             assert (await connection.head()).status == 403
 
 
+@simulated
 async def test_a_quick_stream_holds_no_keep_alive(tmp_path: Path) -> None:
     scripts: list[Script] = [hello, stream(frames({"response": "a"}), frames({"response": "b"}) + TAIL)]
     async with relaying(tmp_path) as rig, calling(rig.url) as client:

@@ -18,6 +18,7 @@ from adapters.cloudflare import NeedsStream
 from adapters.errors import Fault, RelayError, StreamUnsupported
 from proxy.backends import Route, Upstream
 from proxy.modes import REMEMBERED, Modes
+from tests.support.servers import DEADLINE
 
 pytestmark = pytest.mark.anyio
 
@@ -203,7 +204,7 @@ async def test_a_whole_answer_that_takes_too_long_is_asked_for_as_a_stream() -> 
 
 async def test_a_whole_answer_that_is_streamed_has_as_long_as_its_client_waits() -> None:
     adapter = Scripted(whole=NeedsStream(), stream=repeat([Delta("x")]))
-    with anyio.fail_after(5), pytest.raises(NeedsStream):
+    with anyio.fail_after(DEADLINE), pytest.raises(NeedsStream):
         await Modes("auto", {}).chat(adapter, REQUEST, Call("id", deadline=time.monotonic() + 0.05))
     assert adapter.asked == ["whole", "stream"]
 
@@ -268,6 +269,6 @@ async def test_the_wait_for_the_usage_of_a_cut_answer_has_an_end(monkeypatch: py
             yield batches()
 
     monkeypatch.setattr("adapters.answer.USAGE_PATIENCE", 0.02)
-    with anyio.fail_after(1):
+    with anyio.fail_after(DEADLINE):
         events = await stream(Modes("auto", {}), Silent(), request=CUT)
     assert isinstance(events[-1], Finish) and events[-1].reason == "stop"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from random import Random
@@ -23,6 +22,7 @@ from adapters.simulator.ranking import ranked, rerank
 from adapters.simulator.tasks import SimulatedTasks
 from adapters.wire.native import inputs as native
 from adapters.wire.native.results import ContextEmbeddings, Embeddings, Scores
+from tests.support.effort import soon
 
 pytestmark = pytest.mark.anyio
 
@@ -153,9 +153,8 @@ async def test_a_length_that_the_model_does_not_have_is_refused(dimensions: int)
 async def test_a_hundred_texts_are_soon_there() -> None:
     words = Random(1)
     texts = ["".join(words.choices("etaoinshrdlu    ", k=500)) for _ in range(100)]
-    started = time.process_time()
-    await vectors(*texts, model="@cf/baai/bge-large-en-v1.5")
-    assert time.process_time() - started < 1
+    with soon():
+        await vectors(*texts, model="@cf/baai/bge-large-en-v1.5")
 
 
 async def test_what_was_read_is_counted() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import struct
-import time
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -28,6 +27,7 @@ from adapters.simulator.wav import Wav, write_wav
 from adapters.wire.native.blob import Blob
 from adapters.wire.native.inputs import DeepgramInputs, TurnInputs, WhisperInputs, WhisperTurboInputs
 from adapters.wire.native.results import Alternative, Transcript, TurboTranscript, Turn
+from tests.support.effort import soon
 
 CATALOGUE = load_snapshot()
 
@@ -108,9 +108,8 @@ def test_a_recording_without_samples_has_no_words() -> None:
 
 
 def test_a_recording_of_hours_is_soon_heard() -> None:
-    started = time.process_time()
-    found = heard(write_wav(Wav(1, 1, 8, 8, bytes(1_000_000))))
-    assert time.process_time() - started < 1
+    with soon():
+        found = heard(write_wav(Wav(1, 1, 8, 8, bytes(1_000_000))))
     assert found.word_count == 5001
     assert found.vtt.rstrip().splitlines()[-2].split(" --> ")[1].startswith("34:43:")
 
@@ -293,10 +292,9 @@ def test_of_other_recordings_chance_decides() -> None:
 
 def test_a_long_recording_is_soon_heard() -> None:
     audio = Random(1).randbytes(8_000_000)
-    started = time.process_time()
-    turned(audio, dtype="float64")
-    turned(write_wav(Wav(1, 2, 192_000, 16, audio)))
-    assert time.process_time() - started < 2
+    with soon():
+        turned(audio, dtype="float64")
+        turned(write_wav(Wav(1, 2, 192_000, 16, audio)))
 
 
 @given(st.binary(min_size=1, max_size=60), st.sampled_from([None, "uint8", "float32", "float64"]))

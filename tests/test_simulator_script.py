@@ -35,6 +35,7 @@ from adapters.wire.native import inputs
 from adapters.wire.native.results import Score, Scores
 from proxy.settings import SettingsError, load_settings
 from tests.support.relay import settings_for
+from tests.support.simulated_time import simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -526,6 +527,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize(("header", "texts", "fault", "words"), STREAMS.values(), ids=STREAMS)
+@simulated
 async def test_streams_go_wrong(header: str, texts: list[str], fault: Fault, words: str) -> None:
     director = Director(first_byte=0.01, idle=0.01)
     seen = []

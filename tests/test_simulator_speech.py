@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import struct
-import time
 import wave
 from typing import Any
 
@@ -20,6 +19,7 @@ from adapters.simulator.speech import changes_to_speech, say, say_in_base64
 from adapters.simulator.tones import speak
 from adapters.simulator.wav import Wav, read_wav, write_wav
 from adapters.wire.native.inputs import MeloSpeechInputs, SpeechInputs
+from tests.support.effort import soon
 
 CATALOGUE = load_snapshot()
 
@@ -82,9 +82,8 @@ def test_a_sound_is_as_long_as_saying_it_takes(text: str, seconds: float) -> Non
 @pytest.mark.parametrize("text", ["word " * 100_000, "x" * 1_000_000], ids=["words", "one word"])
 @pytest.mark.parametrize("rate", [8000, 48_000])
 def test_a_sound_lasts_a_minute_at_most_and_is_soon_there(text: str, rate: int) -> None:
-    started = time.process_time()
-    samples = speak(text, rate)
-    assert time.process_time() - started < 1
+    with soon():
+        samples = speak(text, rate)
     assert len(samples) == pytest.approx(120 * rate, rel=0.15)
     assert len(samples) <= 120 * rate
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -22,6 +21,7 @@ from adapters.simulator.tasks import TASKS, SimulatedTasks
 from adapters.wire.native import inputs as native
 from adapters.wire.native.blob import Blob, read_blob
 from adapters.wire.native.forms import FORMS, form_of
+from tests.support.effort import soon
 from tests.support.image_files import bmp_header, gif_header, jpeg_header, png_header, webp_header
 
 pytestmark = pytest.mark.anyio
@@ -326,16 +326,15 @@ def test_whatever_comes_gets_an_answer_or_an_error_that_names_the_field(kind: ty
     body = data.draw(BODIES[kind])
     inputs = parsed(kind, body)
     model = data.draw(st.sampled_from([model for model in RUNNABLE.values() if type(inputs_of(model)) is kind]))
-    started = time.process_time()
     try:
         # In a loop of its own: a draw within a task would end the task, not the example.
-        result = anyio.run(LENIENTLY.run, model, inputs, Call("test"))
+        with soon():
+            result = anyio.run(LENIENTLY.run, model, inputs, Call("test"))
     except InvalidRequest as refused:
         assert refused.param is not None
         assert refused.param.partition(".")[0] in {field.name for field in msgspec.structs.fields(kind)}
     else:
         assert _size(result) < 10_000_000
-    assert time.process_time() - started < 2
 
 
 def _size(result: NativeResult) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tests.support.cloudflare import (
 from tests.support.raw_http import STREAM_HEAD, chat_request, chunk, connected, dechunked, playing, reset
 from tests.support.relay import MODEL, OPENAI_MODEL, Rig, asking, calling, relaying, relaying_to
 from tests.support.servers import DEADLINE
+from tests.support.simulated_time import simulated
 from tests.support.streams import CHAT, broken, chunks, listening, payloads, reasons_of, text_of
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +66,7 @@ SHAPES = pytest.mark.parametrize("shape", [CLASSIC, OPENAI])
 
 @pytest.fixture(scope="module")
 async def shared_rig(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    async with relaying(tmp_path_factory.mktemp("state"), idle_timeout=0.2) as rig:
+    async with relaying(tmp_path_factory.mktemp("state")) as rig:
         yield rig
 
 
@@ -376,9 +376,14 @@ async def test_errors_after_the_first_event_are_one_frame_and_a_closed_connectio
     assert len(rig.cloudflare.runs) == 1, "nothing may be tried again once the client has seen a part"
 
 
-async def test_silence_past_the_idle_timeout_is_an_error_in_band(rig: Rig) -> None:
-    rig.cloudflare.script(MODEL, stream(classic("Hel"), Step(TAIL + END, asyncio.Event())))
-    _, error = await sent_in_band(rig, asyncio.Event())
+@simulated
+async def test_silence_past_the_idle_timeout_is_an_error_in_band(tmp_path: Path) -> None:
+    clock = asyncio.get_running_loop().time
+    async with relaying(tmp_path, idle_timeout=9) as rig:
+        rig.cloudflare.script(MODEL, stream(classic("Hel"), Step(TAIL + END, asyncio.Event())))
+        started = clock()
+        _, error = await sent_in_band(rig, asyncio.Event())
+        assert clock() - started == pytest.approx(9, abs=0.1)
     assert error["code"] == "upstream_timeout"
 
 
@@ -416,12 +421,14 @@ HARMLESS: dict[str, Callable[[], Script]] = {
 
 
 @pytest.mark.parametrize("script", HARMLESS.values(), ids=HARMLESS)
+@simulated
 async def test_nothing_that_happens_after_the_answer_was_whole_is_an_error(
-    rig: Rig, client: httpx.AsyncClient, script: Callable[[], Script]
+    tmp_path: Path, script: Callable[[], Script]
 ) -> None:
-    rig.cloudflare.script(MODEL, script())
-    async with listening(client) as listener:
-        parts = chunks(await listener.rest())
+    async with relaying(tmp_path, idle_timeout=9) as rig, calling(rig.url) as client:
+        rig.cloudflare.script(MODEL, script())
+        async with listening(client) as listener:
+            parts = chunks(await listener.rest())
     assert (text_of(parts), reasons_of(parts)) == ("Hi", ["stop"])
 
 
@@ -460,15 +467,17 @@ async def test_a_stop_sequence_cuts_the_stream_and_the_usage_tail_is_still_read(
     assert listener.response.headers["x-relay-changes"] == "stop=emulated"
 
 
+@simulated
 async def test_a_cut_answer_waits_two_seconds_for_its_usage_and_no_longer(tmp_path: Path) -> None:
     script = stream(classic("one END"), Step(TAIL + END, asyncio.Event()))
+    clock = asyncio.get_running_loop().time
     async with relaying(tmp_path, keepalive_form="off") as rig, calling(rig.url) as client:
         rig.cloudflare.script(MODEL, script)
         async with listening(client, stop="END", stream_options={"include_usage": True}) as listener:
             await listener.until(b"one ")
-            started = time.monotonic()
+            started = clock()
             parts = chunks(await listener.rest())
-        assert 1.5 < time.monotonic() - started < 4
+        assert clock() - started == pytest.approx(2, abs=0.1)
         assert (text_of(parts), reasons_of(parts)) == ("one ", ["stop"])
         assert parts[-1]["usage"]["estimated"] is True
         async with asyncio.timeout(DEADLINE):

@@ -200,7 +200,7 @@ async def test_closing_an_unfinished_answer_cuts_the_connection_at_once(
     async with serving(handle, context) as base:
         response = await transport.handle_async_request(post(base))
         await response.aclose()
-        await asyncio.wait_for(left.wait(), 1)
+        await asyncio.wait_for(left.wait(), PATIENCE)
 
 
 @pytest.mark.parametrize("answer", [b"", CHUNKED + b"1\r\na\r\n"], ids=["before the headers", "in the body"])
@@ -221,7 +221,7 @@ async def test_a_cancelled_request_cuts_the_connection_at_once(
             group.start_soon(answer_of, transport, post(base))
             await asked.wait()
             group.cancel_scope.cancel()
-        await asyncio.wait_for(left.wait(), 1)
+        await asyncio.wait_for(left.wait(), PATIENCE)
 
 
 async def test_closing_the_pool_wakes_who_reads_from_it() -> None:
@@ -267,12 +267,12 @@ async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one(
 # Repeating
 
 REPEATED: dict[str, tuple[list[list[bytes | str]], bool, float]] = {
-    "a kept connection that was just closed": ([[OK, "close"], [OK]], True, 1.0),
-    "a kept connection that was just reset": ([[OK, "reset"], [OK]], True, 1.0),
-    "a kept connection twice in a row": ([[OK, "close"], ["close"], [OK]], False, 1.0),
+    "a kept connection that was just closed": ([[OK, "close"], [OK]], True, PATIENCE),
+    "a kept connection that was just reset": ([[OK, "reset"], [OK]], True, PATIENCE),
+    "a kept connection twice in a row": ([[OK, "close"], ["close"], [OK]], False, PATIENCE),
     "a kept connection that breaks later": ([[OK, "close"], [OK]], False, 0.0),
-    "a kept connection that broke within its answer": ([[OK, b"HTTP/1.1 2"], [OK]], False, 1.0),
-    "a new connection": ([["close"], [OK], [OK]], False, 1.0),
+    "a kept connection that broke within its answer": ([[OK, b"HTTP/1.1 2"], [OK]], False, PATIENCE),
+    "a new connection": ([["close"], [OK], [OK]], False, PATIENCE),
 }
 
 
@@ -318,7 +318,7 @@ async def test_every_failure_is_one_of_httpx_and_tells_nothing(
 ) -> None:
     async with serving(scripted(Peer(), script)) as base:
         with pytest.raises(error) as caught:
-            await answer_of(transport, post(f"{base}/secret", read=0.2))
+            await answer_of(transport, post(f"{base}/secret", read=0.2 if error is httpx.ReadTimeout else PATIENCE))
     assert type(caught.value) is error
     assert "secr" not in str(caught.value)
     assert caught.value.__suppress_context__
@@ -369,11 +369,11 @@ async def test_the_connect_timeout_covers_tls() -> None:
 async def test_waiting_for_a_free_connection_ends_in_a_pool_timeout() -> None:
     async with (
         serving(scripted(Peer(), [CHUNKED, "hold"])) as base,
-        open_transport(connect_timeout=0.05, max_connections=1) as transport,
+        open_transport(connect_timeout=PATIENCE, max_connections=1) as transport,
     ):
         held = await transport.handle_async_request(post(base))
         with pytest.raises(httpx.PoolTimeout):
-            await answer_of(transport, post(base))
+            await answer_of(transport, post(base, connect=0.05))
         await held.aclose()
 
 

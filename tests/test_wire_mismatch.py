@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from adapters.errors import InvalidRequest
 from adapters.wire import mismatch
+from tests.support.effort import soon
 
 
 class Own:
@@ -162,10 +162,9 @@ def test_a_huge_value_does_not_take_long_to_refuse() -> None:
     items: list[Any] = [[1]] * 1_049_000 + [["x"]]
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(items, list[list[int]])
-    started = time.process_time()
-    error = mismatch.refusal(caught.value, items, list[list[int]])
+    with soon():
+        error = mismatch.refusal(caught.value, items, list[list[int]])
     assert (error.param, error.code) == ("[1049000][0]", "invalid_type")
-    assert time.process_time() - started < 2
     assert mismatch.refusal(caught.value, items[-1:], list[list[int]]).param == "[0][0]"
 
 

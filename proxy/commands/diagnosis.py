@@ -110,7 +110,7 @@ async def check_address(settings: Settings) -> Check:
     url = local_url(settings, settings.host, settings.port)
     parts = urlsplit(url)
     try:
-        with anyio.fail_after(2.0):
+        with anyio.fail_after(_NETWORK_TIMEOUT):
             stream = await anyio.connect_tcp(parts.hostname or "", settings.port)
             await stream.aclose()
     except (OSError, TimeoutError):

@@ -9,6 +9,8 @@ import httpx
 
 from proxy.settings import Settings
 
+_PATIENCE = 10.0  # seconds; it answers from memory, but may have its hands full, and is not to be taken for absent then
+
 
 def open_client(settings: Settings, base_url: str) -> httpx.AsyncClient:
     """A client for `base_url` alone. Proxies of the environment are for the outer world."""
@@ -37,7 +39,7 @@ async def find_relay(settings: Settings, base_url: str) -> Running | None:
     """The relay at this address; `None` if nobody or another program answers there."""
     try:
         async with open_client(settings, base_url) as client:
-            response = await client.get("/healthz", timeout=2.0)
+            response = await client.get("/healthz", timeout=_PATIENCE)
     except (httpx.HTTPError, ssl.SSLError, OSError):
         return None
     if response.status_code != 200 or "x-request-id" not in response.headers:

@@ -3,7 +3,7 @@ import { env } from "cloudflare:workers";
 import { expect, test } from "vitest";
 import { seeAll } from "./scenarios.mjs";
 
-test("the binding answers", { timeout: 40_000 }, async () => {
+test("the binding answers", { timeout: 100_000 }, async () => {
   const seen = await seeAll(env.AI);
   expect(Object.keys(seen)).toContain("text");
   console.log(`SEEN ${JSON.stringify(seen)} SEEN`);

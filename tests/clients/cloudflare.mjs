@@ -2,7 +2,7 @@
 import Cloudflare, { toFile } from "cloudflare";
 
 const [baseURL, apiToken] = process.argv.slice(2);
-const client = new Cloudflare({ apiToken, baseURL, maxRetries: 0, timeout: 20_000 });
+const client = new Cloudflare({ apiToken, baseURL, maxRetries: 0, timeout: 100_000 });
 const account_id = "local";
 const chat = "@cf/meta/llama-3.2-1b-instruct";
 const asked = { account_id, messages: [{ role: "user", content: "How warm is it in Oslo?" }], max_tokens: 12 };

@@ -15,7 +15,7 @@ from tests.support.relay import KEY
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.timeout(180))  # seconds: a client may have to start, and then to ask
+        item.add_marker(pytest.mark.timeout(400))  # seconds: a client may have to start, and then to ask
     if not (MODULES / ".installed").exists():
         absent = pytest.mark.skip(reason="SKIPPED ALOUD: Cloudflare's clients are not installed (no npm)")
         for item in items:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-DEADLINE = 50.0
+DEADLINE = 120.0
 """Seconds after which a program has failed to start or to end."""
 _GRACE = 10.0  # seconds between the signal to end and the one that cannot be refused
 

@@ -12,7 +12,7 @@ from cloudflare import Cloudflare
 
 from tests.clients.conftest import Relay
 from tests.clients.expectations import Like
-from tests.clients.processes import finished
+from tests.clients.processes import DEADLINE, finished
 from tests.clients.surroundings import Surroundings, initialise, make_project, node, pointed, printed_object
 from tests.support.relay import KEY, MODEL
 
@@ -27,7 +27,7 @@ TEXT = Like(r"^\(simulated\) ")
 
 @pytest.fixture
 def client(relay: Relay) -> Iterator[Cloudflare]:
-    with Cloudflare(api_token=KEY, base_url=relay.api, max_retries=0, timeout=20) as client:
+    with Cloudflare(api_token=KEY, base_url=relay.api, max_retries=0, timeout=DEADLINE) as client:
         yield client
 
 

@@ -14,6 +14,7 @@ from adapters.http1.connection import Connection, Keeper
 from adapters.http1.pool import Pool
 from adapters.http1.route import Route, route_to
 from tests.support.scripted import PATIENCE
+from tests.support.simulated_time import simulated
 
 pytestmark = pytest.mark.anyio
 
@@ -218,8 +219,9 @@ async def test_the_queue_ends_in_a_pool_timeout_and_a_slow_host_in_a_connect_tim
     await pool.aclose()
 
 
-async def test_idle_connections_are_closed_in_time_by_one_timer(dialer: Dialer) -> None:
-    pool = Pool(dialer.dial, 10, 0.05)
+@simulated
+async def test_idle_connections_are_closed_in_time_by_one_timer() -> None:
+    pool = Pool(Dialer().dial, 10, 0.05)
     early, late, busy = [await take(pool, route) for route in (A, B, A)]
     pool.release(early)
     await asyncio.sleep(0.03)

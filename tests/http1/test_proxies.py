@@ -141,7 +141,7 @@ async def test_a_proxy_that_says_nothing_is_a_connect_timeout(monkeypatch: pytes
     peer = Peer()
     async with (
         serving(scripted(peer, ["hold"])) as base,
-        open_transport(connect_timeout=0.05, max_connections=1) as transport,
+        open_transport(connect_timeout=0.5, max_connections=1) as transport,
     ):
         monkeypatch.setenv("https_proxy", base)
         with pytest.raises(httpx.ConnectTimeout):

@@ -36,7 +36,6 @@ PAIR = [
     EngineSpec(name=f"own-{i}", group="own", command=("fake",), own=OwnModel(folder=Path("/models/m"))) for i in (0, 1)
 ]
 SPECS = [FARM, GPU, *PAIR]
-PACE = Pace(survey_timeout=0.2, survey_interval=0.01)
 ALL = [Place("farm", "1"), Place("farm", "2"), Place("gpu", ""), Place("own", "own-0"), Place("own", "own-1")]
 
 
@@ -83,9 +82,10 @@ class Worker:
 
 
 @asynccontextmanager
-async def supervising(folder: Path) -> AsyncIterator[Path]:
+async def supervising(folder: Path, survey_timeout: float = DEADLINE) -> AsyncIterator[Path]:
     stage, path = Stage(), folder / "control.sock"
-    supervisor = Supervisor(SPECS, launch=stage.launch, probe=stage.probe, pace=PACE)
+    pace = Pace(survey_timeout=survey_timeout, survey_interval=0.01)
+    supervisor = Supervisor(SPECS, launch=stage.launch, probe=stage.probe, pace=pace)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -94,9 +94,11 @@ async def supervising(folder: Path) -> AsyncIterator[Path]:
 
 
 @asynccontextmanager
-async def rigged(folder: Path, workers: int = 2) -> AsyncIterator[tuple[EngineClient, list[Worker]]]:
+async def rigged(
+    folder: Path, workers: int = 2, survey_timeout: float = DEADLINE
+) -> AsyncIterator[tuple[EngineClient, list[Worker]]]:
     """An operator and the relay's processes."""
-    async with supervising(folder) as path, EngineClient(path) as operator, AsyncExitStack() as stack:
+    async with supervising(folder, survey_timeout) as path, EngineClient(path) as operator, AsyncExitStack() as stack:
         yield operator, [await stack.enter_async_context(Worker().running(path)) for _ in range(workers)]
 
 
@@ -277,7 +279,7 @@ async def test_who_leaves_a_drain_leaves_it_in_force(tmp_path: Path) -> None:
 
 
 async def test_a_process_that_does_not_answer_keeps_a_drain_waiting_until_it_is_gone(tmp_path: Path) -> None:
-    async with rigged(tmp_path, workers=1) as (operator, _):
+    async with rigged(tmp_path, workers=1, survey_timeout=0.2) as (operator, _):
         reader, writer = await asyncio.open_unix_connection(tmp_path / "control.sock")
         writer.write(messages.dump(messages.Watch()))
         assert messages.parse_from_supervisor(await reader.readline()) == messages.Drained([])

@@ -27,6 +27,8 @@ from tests.support.engines import fake
 from tests.support.processes import environment_of, is_alive, parent_of, until_gone, written_pids, zombies
 from tests.support.servers import DEADLINE
 
+KILLED = "it was ended by SIGKILL, as the system does where memory runs out"
+
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.skipif(sys.platform != "linux", reason="waits for processes by pidfd"),
@@ -146,7 +148,7 @@ async def test_sigterm_that_is_ignored_is_followed_by_sigkill(tmp_path: Path) ->
     spec = fake("--ignore-sigterm")
     async with launcher(tmp_path, grace=0.2)(spec) as process:
         await until_ready(spec, process)
-    assert await process.wait() == "it was ended by SIGKILL"
+    assert await process.wait() == KILLED
     assert not is_alive(process.pid or 0)
 
 
@@ -179,7 +181,7 @@ async def test_a_guard_that_is_killed_takes_the_engines_group_with_it(tmp_path: 
         parent = guard_of(process)
         os.kill(parent, signal.SIGKILL)
         async with asyncio.timeout(DEADLINE):
-            assert await process.wait() == "it was ended by SIGKILL"
+            assert await process.wait() == KILLED
     await until_gone(process.pid or 0)
     await until_gone(child)
     os.kill(daemon, signal.SIGKILL)  # documented: only a guard finds what has left the group
@@ -263,7 +265,7 @@ STATUSES = {
     0: "it ended with status 0",
     guard.NOT_FOUND: "its command was not found (status 127)",
     guard.NOT_EXECUTABLE: "its command cannot be executed (status 126)",
-    128 + 9: "it was ended by SIGKILL",
+    128 + 9: KILLED,
     -15: "it was ended by SIGTERM",
     255: "it ended with status 255",
 }

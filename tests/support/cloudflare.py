@@ -151,6 +151,12 @@ class FakeCloudflare:
         self.scripts.clear()
         self.arrived.clear()
 
+    async def asked_to_run(self) -> None:
+        """Wait for the call of a model; the list of models is asked for at the start as well."""
+        while not self.runs:
+            self.arrived.clear()
+            await self.arrived.wait()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             return await _lifespan(receive, send)

@@ -11,8 +11,8 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-DEADLINE = 10.0
-"""Seconds after which a wait in a test has failed."""
+DEADLINE = 30.0
+"""Seconds after which a wait in a test has failed: many times what it takes, for machines that are slow or stall."""
 
 _TURNS = 10
 """Turns of the event loop after which a connection that was closed is gone."""
@@ -98,6 +98,7 @@ async def serving(app: ASGIApp, **options: Any) -> AsyncIterator[Served]:
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=1,
+            timeout_keep_alive=75,  # as the relay has it: above what clients keep, or both may close at once
             **options,
         )
         server = _Server(config)
