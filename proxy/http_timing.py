@@ -1,25 +1,27 @@
-"""How long a connection waits for what its client has begun to send, or has not."""
+"""How long a connection waits for what its client has begun to send, or has not, and for it to take an answer."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import NamedTuple
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from proxy.answers import BODY_LATE
+from proxy.http_flow import TimedFlow, Untaken
 
 
 class Patience(NamedTuple):
     """Seconds for a head from its first byte on, seconds for which a body may stand still, bytes a second of it.
 
-    A body has `body` seconds, and one more for every `rate` bytes that have come. Time counts while we read.
+    A body has `body` seconds, and one more for every `rate` bytes that have come. Time counts while we read. `send` are
+    the seconds in which a client has to take something of an answer that waits for it.
     """
 
     head: float = 30.0
     body: float = 60.0
     rate: float = 1024.0
+    send: float = 60.0
 
 
 class TimedProtocol(HttpToolsProtocol):
@@ -42,9 +44,10 @@ class TimedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = self._reading = _Reading(transport, self.loop)
-        self._made = self.loop.time()
-        self._shortest = min(self.patience.head, self.patience.body, self.timeout_keep_alive)
+        self.flow = self._flow = TimedFlow(transport, self.loop)
+        self._untaken = Untaken(transport)
+        self._made = self._taken_at = self.loop.time()
+        self._shortest = min(self.patience.head, self.patience.body, self.patience.send, self.timeout_keep_alive)
         self._timer = self.loop.call_later(self._shortest, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,11 +76,11 @@ class TimedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._since = None
         self._in_body = True
-        self._began = self._moved = self._reading.time()
+        self._began = self._moved = self._flow.time()
         self._came = 0
 
     def on_body(self, body: bytes) -> None:
-        self._moved = self._reading.time()
+        self._moved = self._flow.time()
         self._came += len(body)
         super().on_body(body)
 
@@ -97,13 +100,30 @@ class TimedProtocol(HttpToolsProtocol):
     # ------------------------------------------------------------ what is too late
 
     def _look(self) -> None:
-        if self.transport.is_closing():
-            return  # it is done when all has been sent
-        left = self._body_left() if self._in_body else self._head_left()
+        left = self._taking_left()
         if left <= 0:
-            (self._end_body if self._in_body else self._end_head)()
-            left = self._shortest
+            return self.transport.abort()  # who answers is told that the client has left
+        if not self.transport.is_closing():  # then it is done when all has been sent
+            left = min(left, self._coming_left())
         self._timer = self.loop.call_later(min(left, self._shortest), self._look)
+
+    def _taking_left(self) -> float:
+        """Seconds for the client to take anything of what waits for it.
+
+        That shows where nothing is added: while writing is paused, and when all that was asked is answered.
+        """
+        place = (self._flow.resumed, self.cycle)
+        if not self._untaken.stands(place, is_held=self._flow.write_paused, is_whole=not self.is_answering):
+            self._taken_at = self.loop.time()
+        return self._taken_at + self.patience.send - self.loop.time()
+
+    def _coming_left(self) -> float:
+        """Seconds for what the client is to send; where there are none left, it is told."""
+        left = self._body_left() if self._in_body else self._head_left()
+        if left > 0:
+            return left
+        (self._end_body if self._in_body else self._end_head)()
+        return self._shortest
 
     def _head_left(self) -> float:
         """Seconds for the rest of a head, or for the first byte."""
@@ -120,11 +140,11 @@ class TimedProtocol(HttpToolsProtocol):
         if self.cycle.response_complete:
             return self._answered + self.patience.body - self.loop.time()
         if self.cycle.waiting_for_100_continue or self.pipeline:  # it is not the client that is late
-            self._began = self._moved = self._reading.time()
-        if self._reading.read_paused:
+            self._began = self._moved = self._flow.time()
+        if self._flow.read_paused:
             return self._shortest
         until = min(self._moved, self._began + self._came / self.patience.rate) + self.patience.body
-        return until - self._reading.time()
+        return until - self._flow.time()
 
     def _end_head(self) -> None:
         """One of which no line has begun is none: the client would take our words for an answer."""
@@ -162,27 +182,3 @@ class TimedProtocol(HttpToolsProtocol):
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
         self.transport.write(STATUS_LINE[status] + lines + b"\r\n" + text.encode("ascii"))
         self.transport.close()
-
-
-class _Reading(FlowControl):
-    """uvicorn's flow control with a clock that stands still while nothing is read."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(transport)
-        self._now = loop.time
-        self._paused = 0.0
-        self._paused_at = 0.0
-
-    def time(self) -> float:
-        """Seconds, of which only differences mean something; right while reading is not paused."""
-        return self._now() - self._paused
-
-    def pause_reading(self) -> None:
-        if not self.read_paused:
-            self._paused_at = self._now()
-            super().pause_reading()
-
-    def resume_reading(self) -> None:
-        if self.read_paused:
-            self._paused += self._now() - self._paused_at
-            super().resume_reading()

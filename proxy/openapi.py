@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,8 +33,9 @@ OWN = "/openapi.json"
 CLOUDFLARES = "/client/v4/openapi.json"
 PAGE = "/docs"
 
-Describe = Callable[[str], dict[str, Any]]
-"""A document, given what is in front of all paths (`root_path`)."""
+Make = Callable[[str], bytes]
+"""A document as it is sent, given what is in front of all paths (`root_path`)."""
+_LOADS_NOTHING = (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'")
 
 _ERROR: Schema = {
     "type": "object",
@@ -133,27 +135,56 @@ def document_routes(catalogue: Callable[[], Catalogue], version: str) -> list[Ro
     def cloudflares(root_path: str) -> dict[str, Any]:
         return describe_cloudflare(catalogue(), version=version, root_path=root_path)
 
-    apps: dict[str, ASGIApp] = {OWN: Document(own), CLOUDFLARES: Document(cloudflares), PAGE: Docs(own, cloudflares)}
+    def page(root_path: str) -> bytes:
+        return render_page([own(root_path), cloudflares(root_path)]).encode()
+
+    apps: dict[str, ASGIApp] = {
+        OWN: Document(lambda root_path: encode(own(root_path)), catalogue),
+        CLOUDFLARES: Document(lambda root_path: encode(cloudflares(root_path)), catalogue),
+        PAGE: Document(page, catalogue, media_type=b"text/html; charset=utf-8", headers=(_LOADS_NOTHING,)),
+    }
     return [Route(path, app, methods=["GET"]) for path, app in apps.items()]
 
 
 class Document:
-    """One of the documents, made when it is asked for."""
+    """What is made when it is first asked for, and again only when `basis` gives another object.
 
-    def __init__(self, describe: Describe) -> None:
-        self._describe = describe
+    The page loads nothing, so that it can be kept as a file and opened from there.
+    """
+
+    def __init__(
+        self,
+        make: Make,
+        basis: Callable[[], object],
+        *,
+        media_type: bytes = b"application/json",
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self._make = make
+        self._basis = basis
+        self._media_type = media_type
+        self._headers = headers
+        self._made_of: tuple[object, str] | None = None
+        self._body = self._tag = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_body(send, encode(self._describe(scope.get("root_path", ""))))
+        self._refresh(scope.get("root_path", ""))
+        headers = ((b"etag", self._tag), *self._headers)
+        if _matches(scope, self._tag):
+            await send({"type": "http.response.start", "status": 304, "headers": headers})
+            return await send({"type": "http.response.body"})
+        await send_body(send, self._body, media_type=self._media_type, headers=headers)
+
+    def _refresh(self, root_path: str) -> None:
+        basis = self._basis()
+        if self._made_of is not None and self._made_of[0] is basis and self._made_of[1] == root_path:
+            return
+        self._body = self._make(root_path)
+        self._tag = b'"%b"' % hashlib.sha256(self._body).hexdigest()[:32].encode()
+        self._made_of = basis, root_path
 
 
-class Docs:
-    """The documents as one page: it loads nothing, so that it can be kept as a file and opened from there."""
-
-    def __init__(self, *describe: Describe) -> None:
-        self._describe = describe
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        documents = [describe(scope.get("root_path", "")) for describe in self._describe]
-        headers = ((b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"),)
-        await send_body(send, render_page(documents).encode(), media_type=b"text/html; charset=utf-8", headers=headers)
+def _matches(scope: Scope, tag: bytes) -> bool:
+    """Whether the caller has the document already (RFC 9110, 13.1.2)."""
+    asked = b",".join(value for name, value in scope["headers"] if name == b"if-none-match")
+    return any(one.strip().removeprefix(b"W/") in (tag, b"*") for one in asked.split(b","))

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.types import Send
 
+from proxy.http_protocol import HttpProtocol
+from proxy.http_timing import Patience
 from tests.support.cloudflare import USAGE, Asked, frames
 from tests.support.raw_http import chat_request, connected, dechunked
 from tests.support.relay import MODEL, asking, calling, relaying
@@ -74,9 +76,26 @@ async def test_a_client_that_does_not_read_stops_the_upstream(tmp_path: Path) ->
             before = flood.sent
             while flood.sent == before:
                 await connection.until(b"\n\n")
-        async with asyncio.timeout(1.0):
+        async with asyncio.timeout(DEADLINE):
             await rig.cloudflare.runs[0].gone.wait()
         assert flood.sent < BOUND + 2**20 and not flood.ended.is_set()
+
+
+async def test_a_client_that_never_reads_is_let_go_and_so_is_the_upstream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flood = Flood(PIECES)
+    async with relaying(tmp_path) as rig:
+        brief = {rig.relay.port: Patience(send=0.05)}  # the upstream, which is served by the same code, could wait
+        at_port = property(lambda connection: brief.get(connection.server[1], Patience()))
+        monkeypatch.setattr(HttpProtocol, "patience", at_port)
+        rig.cloudflare.script(MODEL, flood)
+        async with connected(rig.relay.port, receive_buffer=2**12) as connection:
+            await connection.send(chat_request(asking(stream=True)))
+            async with asyncio.timeout(DEADLINE):
+                await rig.cloudflare.asked_to_run()
+                await rig.cloudflare.runs[0].gone.wait()
+        assert flood.sent < BOUND and not flood.ended.is_set()
 
 
 async def test_a_client_that_reads_late_gets_everything(tmp_path: Path) -> None:

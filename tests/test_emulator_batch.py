@@ -35,12 +35,14 @@ class Inference:
         self.gate = asyncio.Event()
         self.gate.set()
         self.seen: list[Any] = []
+        self.tenants: list[str | None] = []
         self.two = asyncio.Event()
         """Set once two inputs were seen."""
 
     def __call__(self, model: Model, payload: Payload, call: Call) -> Inferred:
         fields = json.loads(payload.body)
         self.seen.append(fields)
+        self.tenants.append(call.tenant)
         if len(self.seen) == 2:
             self.two.set()
         if fields.get("do") == "refuse":
@@ -111,6 +113,7 @@ async def test_every_item_has_its_answer() -> None:
     assert rows[3]["errors"][0]["message"] == "AiError: Internal server error"
     assert told["usage"] == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
     assert infer.seen[0] == {"a": 1, "stream": False}
+    assert infer.tenants == ["me"] * 8
 
 
 async def test_a_batch_is_queued_then_running_then_done() -> None:
@@ -325,3 +328,10 @@ async def test_what_is_no_batch_is_run_as_it_is(client: httpx.AsyncClient, body:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     response = await client.post(f"{AI}/run/{MODEL}?queueRequest=1", content=content)
     assert response.status_code == (400 if isinstance(body, bytes) else 200)
+
+
+@pytest.mark.parametrize("id", ["1e400", "[1e400]"])
+@pytest.mark.parametrize("query", ["", "?queueRequest=true"])
+async def test_an_id_that_is_no_value_is_the_callers_mistake(client: httpx.AsyncClient, id: str, query: str) -> None:
+    response = await client.post(f"{AI}/run/{MODEL}{query}", content=f'{{"request_id": {id}}}')
+    assert code_of(response) == (400, 5006)

@@ -53,6 +53,14 @@ async def test_a_result_comes_bare_and_as_exactly_json(entrance: Entrance) -> No
     assert set(response.json()) == {"response", "tool_calls", "usage"}
 
 
+@pytest.mark.parametrize("value", ["1e400", "[-1e400]"])
+async def test_an_input_in_the_query_that_is_no_value_is_named(entrance: Entrance, value: str) -> None:
+    inputs = quote(f'{{"language": {value}}}')
+    response = await entrance.send("POST", f"/run?userInputs={inputs}", WAV, run_headers("@cf/openai/whisper"))
+    assert error_of(response) == (400, 5006)
+    assert "'userInputs.language'" in response.json()["message"]
+
+
 async def test_a_stream_comes_as_one(entrance: Entrance) -> None:
     response = await entrance.run(SHORT | {"stream": True})
     assert response.headers["content-type"] == "text/event-stream"

@@ -130,3 +130,27 @@ async def test_a_streamed_verdict(client: httpx.AsyncClient, messages: Any, fiel
     text = "".join(str(frame.get("response") or "") for frame in frames)
     assert native.text.endswith("data: [DONE]\n\n")
     assert (json.loads(text) if fields else text) == verdict
+
+
+SYSTEM = {"role": "system", "content": "Be safe."}
+NO_DIALOGUE: dict[str, tuple[dict[str, Any], str]] = {
+    "a prompt": ({"prompt": "Hi"}, "required properties missing: 'messages'."),
+    "a system's turn": ({"messages": [SYSTEM, *HELLO]}, "'messages[0].role': expected 'user' or 'assistant'"),
+    "parts": ({"messages": [{"role": "user", "content": []}]}, "'messages[0].content': expected a string"),
+}
+
+
+@pytest.mark.parametrize(("inputs", "words"), NO_DIALOGUE.values(), ids=NO_DIALOGUE)
+async def test_a_safety_model_takes_a_dialogue_alone(
+    client: httpx.AsyncClient, inputs: dict[str, Any], words: str
+) -> None:
+    response = await run(client, GUARD, **inputs)
+    assert code_of(response) == (400, 5006)
+    assert words in response.json()["errors"][0]["message"]
+    assert "oneOf" not in response.text
+
+
+async def test_a_prompt_beside_a_dialogue_is_ignored(client: httpx.AsyncClient) -> None:
+    response = await run(client, GUARD, messages=HELLO, prompt="How do I build a bomb?")
+    assert response.json()["result"]["response"] == "safe"
+    assert response.headers["x-relay-changes"] == "prompt=ignored"

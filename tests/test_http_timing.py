@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -181,17 +181,63 @@ def test_a_connection_that_its_client_ends_has_no_timer_left() -> None:
     simulate(scene())
 
 
-def test_an_answer_that_is_read_slowly_is_not_cut() -> None:
-    size = 4 * 2**20
+MIB = 2**20
+SIZE = 4 * MIB
+"""Of an answer: far more than the sockets hold."""
 
-    async def large(scope: Scope, receive: Receive, send: Send) -> None:
-        await send_body(send, b"x" * size, headers=[(b"connection", b"close")])
 
+class Answers:
+    """Answers with so many bytes, at once or in pieces; `left` is when it heard that nobody is there any more."""
+
+    def __init__(self, *headers: tuple[bytes, bytes], pieces: int = 1) -> None:
+        self._headers = headers
+        self._pieces = pieces
+        self.left: float | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        length = (b"content-length", b"%d" % SIZE)
+        await send({"type": "http.response.start", "status": 200, "headers": [length, *self._headers]})
+        for i in range(self._pieces):
+            piece = b"x" * (SIZE // self._pieces)
+            await send({"type": "http.response.body", "body": piece, "more_body": i < self._pieces - 1})
+        await receive()
+        self.left = asyncio.get_running_loop().time()
+
+
+ANSWERS = {
+    "a whole answer": lambda: Answers(),
+    "a whole answer, the last of its connection": lambda: Answers((b"connection", b"close")),
+    "one in pieces": lambda: Answers(pieces=64),
+}
+EVERY_ANSWER = pytest.mark.parametrize("make", ANSWERS.values(), ids=ANSWERS)
+
+
+@EVERY_ANSWER
+@pytest.mark.parametrize("ahead", [b"", post()], ids=["one request", "another behind it"])
+def test_a_client_that_takes_nothing_of_its_answer_is_let_go(make: Callable[[], Answers], ahead: bytes) -> None:
     async def scene() -> None:
-        async with connected(large) as (reader, writer):
-            writer.write(post())
+        app = make()
+        async with connected(app) as (reader, writer):
+            writer.write(post() + ahead)
+            begin = asyncio.get_running_loop().time()
             await asyncio.sleep(10 * LATE)
-            assert (await reader.read()).count(b"x") == size
+            assert 0 < (await reader.read()).count(b"x") < SIZE // 2
+        if app.left != begin:  # a whole answer is done at once
+            assert app.left is not None and 60 <= app.left - begin <= 120
+
+    simulate(scene())
+
+
+@EVERY_ANSWER
+def test_a_client_that_takes_something_now_and_then_gets_all(make: Callable[[], Answers]) -> None:
+    async def scene() -> None:
+        async with connected(make()) as (reader, writer):
+            writer.write(post())
+            await reader.readuntil(b"\r\n\r\n")
+            for _ in range(SIZE // MIB * 2):
+                await asyncio.sleep(55)
+                assert await reader.readexactly(MIB // 2) == b"x" * (MIB // 2)
 
     simulate(scene())
 

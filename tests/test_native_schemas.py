@@ -15,8 +15,8 @@ from adapters.canonical import ChatRequest, ChatResult, Choice, JsonFormat, Mess
 from adapters.catalogue import load_snapshot
 from adapters.errors import InvalidRequest
 from adapters.wire.native.chat_answer import dump_native_chat
-from adapters.wire.native.chat_inputs import InputKey, NativeChatRequest, parse_chat_inputs
-from adapters.wire.native.payload import inputs_from
+from adapters.wire.native.chat_inputs import VERDICT, InputKey, NativeChatRequest, parse_chat_inputs
+from adapters.wire.native.payload import Payload, read_inputs
 from adapters.wire.native.schemas import TEXT_GENERATION, schema_of
 from adapters.wire.openai_responses import dump_responses_result
 from tests.support.native_samples import CASES, Case
@@ -106,7 +106,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
 def test_what_is_refused_does_not_fit(name: str, value: dict[str, Any]) -> None:
     assert not of(CASES[name], "input").is_valid(value)
     with pytest.raises(InvalidRequest):
-        inputs_from(CASES[name].form, value)
+        read_inputs(CASES[name].form, Payload(msgspec.json.encode(value), "application/json"))
 
 
 @pytest.mark.parametrize("name", ["image labels", "whisper", "deepgram", "turn", "description"])
@@ -144,7 +144,7 @@ def test_what_is_taken_fits_the_schema(name: str, data: st.DataObject) -> None:
     names = st.sampled_from(case.form.inputs.__struct_fields__)
     value = {**case.inputs, **data.draw(st.dictionaries(names, VALUES, max_size=3))}
     try:
-        inputs_from(case.form, value)
+        read_inputs(case.form, Payload(msgspec.json.encode(value), "application/json"))
     except InvalidRequest:
         return
     of(case, "input").validate(value)
@@ -254,6 +254,40 @@ def test_only_some_models_take_an_input_for_responses() -> None:
         assert [validator(shape, TEXT_GENERATION, "input").is_valid(value) for shape in SHAPES] == [
             shape == "openai_chat_or_responses" for shape in SHAPES
         ]
+
+
+DIALOGUES: dict[str, dict[str, Any]] = {
+    "a turn": {"messages": [USER]},
+    "turns": {
+        "messages": [USER, {"role": "assistant", "content": "Hello"}],
+        "response_format": {"type": "json_object"},
+    },
+    "a prompt beside it": {"messages": [USER], "prompt": 5},
+}
+NO_DIALOGUES: dict[str, dict[str, Any]] = {
+    "a prompt alone": {"prompt": "Hi"},
+    "nothing": {},
+    "no turns": {"messages": []},
+    "no list": {"messages": "Hi"},
+    "a system's turn": {"messages": [{"role": "system", "content": "Be safe."}, USER]},
+    "a tool's turn": {"messages": [USER, {"role": "tool", "content": "1"}]},
+    "content in parts": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
+    "no content": {"messages": [{"role": "assistant"}]},
+    "content that is null": {"messages": [{"role": "assistant", "content": None}]},
+}
+
+
+@pytest.mark.parametrize("value", DIALOGUES.values(), ids=DIALOGUES)
+def test_a_dialogue_fits_a_safety_model(value: dict[str, Any]) -> None:
+    validator(VERDICT, TEXT_GENERATION, "input").validate(value)
+    parse_chat_inputs(value, model="m", native_result=VERDICT)
+
+
+@pytest.mark.parametrize("value", NO_DIALOGUES.values(), ids=NO_DIALOGUES)
+def test_what_is_no_dialogue_does_not(value: dict[str, Any]) -> None:
+    assert not validator(VERDICT, TEXT_GENERATION, "input").is_valid(value)
+    with pytest.raises(InvalidRequest):
+        parse_chat_inputs(value, model="m", native_result=VERDICT)
 
 
 USAGE = Usage(prompt_tokens=3, completion_tokens=2, reasoning_tokens=1, neurons=0.5, estimated=True)

@@ -20,7 +20,7 @@ from adapters.catalogue import CHAT_TASK, Catalogue, Model, load_snapshot
 from adapters.errors import InvalidRequest
 from adapters.wire.openai_request import parse_chat_request
 from proxy.app import create_app
-from proxy.openapi import CLOUDFLARES, OWN, PAGE, describe_own
+from proxy.openapi import CLOUDFLARES, OWN, PAGE, Document, describe_own
 from tests.support.relay import AUTH, KEY, settings_for
 from wrangler_compat.openapi import describe_cloudflare
 
@@ -203,3 +203,43 @@ async def test_the_page_shows_every_operation_and_loads_nothing(client: httpx.As
 @pytest.mark.parametrize("path", [OWN, CLOUDFLARES, PAGE])
 async def test_documents_need_a_token_like_all_else(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path, headers={"authorization": ""})).status_code in {400, 401}
+
+
+@pytest.mark.parametrize("path", [OWN, CLOUDFLARES, PAGE])
+async def test_who_has_a_document_gets_it_once(client: httpx.AsyncClient, path: str) -> None:
+    first = await client.get(path)
+    tag = first.headers["etag"]
+    for has in (tag, f"W/{tag}", f'"other", {tag}', "*"):
+        again = await client.get(path, headers={"if-none-match": has})
+        assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    for has in ('"other"', tag[1:-1], ""):
+        again = await client.get(path, headers={"if-none-match": has})
+        assert (again.status_code, again.content) == (200, first.content)
+
+
+async def test_a_document_is_made_when_it_is_wanted_and_again_when_its_basis_is_another() -> None:
+    made: list[str] = []
+    basis = [object()]
+
+    def make(root_path: str) -> bytes:
+        made.append(root_path)
+        return f"{len(made)} {root_path}".encode()
+
+    document = Document(make, lambda: basis[0])
+    assert made == []
+    tags = []
+    transport = httpx.ASGITransport(document)
+    async with httpx.AsyncClient(transport=transport, base_url="http://relay") as client:
+        for said in ("1 ", "1 "):
+            answer = await client.get("/")
+            assert answer.text == said
+            tags.append(answer.headers["etag"])
+        basis[0] = object()
+        answer = await client.get("/", headers={"if-none-match": tags[0]})
+        assert (answer.status_code, answer.text) == (200, "2 ")
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(document, root_path="/ai"), base_url="http://relay"
+    ) as client:
+        assert (await client.get("/ai/")).text == "3 /ai"
+    assert tags[0] == tags[1]
+    assert made == ["", "", "/ai"]

@@ -257,6 +257,7 @@ class Batches:
 
     async def _result(self, batch: _Batch, payload: Payload) -> Json:
         call = Call(batch.id)
+        call.tenant = batch.owner
         answer = self._infer(batch.model, payload, call)
         if not isinstance(answer, Whole):
             raise InvalidRequest("A batch takes no streams.", param="stream")

@@ -10,7 +10,7 @@ import msgspec
 from starlette.datastructures import QueryParams
 
 from adapters.errors import InvalidRequest
-from adapters.wire.json_text import encode, loads
+from adapters.wire.json_text import NotJson, encode, loads
 from adapters.wire.native.payload import Payload
 from adapters.wire.validation import decode
 
@@ -98,9 +98,18 @@ def read_run(query: QueryParams, headers: Mapping[str, str], body: bytes) -> Run
         return Run(Payload(_with_options(bytes(run.inputs), options), "application/json"), options)
     options = {name: value for name, value in query.items() if value != "[object Object]"}
     others = decode((query.get("userInputs") or "{}").encode(errors="replace"), _FIELDS)
-    params = {name: loads(bytes(value)) for name, value in others.items()}
+    params = {name: _value(name, bytes(raw)) for name, raw in others.items()}
     payload = Payload(body, content_type, params, headers.get("content-disposition", ""))
     return Run(payload, options, _as_query(others))
+
+
+def _value(name: str, raw: bytes) -> Any:
+    """Raises InvalidRequest for what is JSON and no value: a number out of any range."""
+    try:
+        return loads(raw)
+    except NotJson as exc:
+        at = f"userInputs.{name[:_SHOWN]}"
+        raise InvalidRequest(f"Invalid '{at}': {exc}.", param=at) from None
 
 
 def is_json(content_type: str) -> bool:

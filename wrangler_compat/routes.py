@@ -103,7 +103,7 @@ def _others(lists: Lists) -> Others:
 def _converted_by(converter: Converter) -> Callable[[bytes, Call], Whole]:
     def transform_here(body: bytes, call: Call) -> Whole:
         async def work() -> Json:
-            return Json(encode(await transform(body, converter)))
+            return Json(encode(await transform(body, converter, call.tenant or "")))
 
         return Whole(work)
 

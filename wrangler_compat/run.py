@@ -182,11 +182,11 @@ class Runner:
             return None
         try:
             fields = decode_repaired(ask.payload.body, _FIELDS.decode)[0]
+            id = loads(fields["request_id"]) if "request_id" in fields else None
         except (NotJson, msgspec.ValidationError):
             return None  # whoever reads it for the model says what is wrong
         if ask.queue and "requests" in fields:
             return self.batches.submit(model, ask.payload.body, ask.owner)
-        id = loads(fields["request_id"]) if "request_id" in fields else None
         if isinstance(id, str) and (ask.queue or set(fields) <= {"request_id", "options"}):
             return self.batches.poll(id, ask.owner, model)
         return None

@@ -39,7 +39,8 @@ class ToMarkdown:
             documents, options = list(_documents(form)), _options(form)
             if not documents:
                 raise InvalidRequest("Missing required parameter: 'files'.", param="files")
-            rows = await self._serving.whole(receive, lambda: self._converter.convert(documents, options))
+            owner = scope["state"]["call"].tenant or ""
+            rows = await self._serving.whole(receive, lambda: self._converter.convert(documents, options, owner))
         await enveloped(rows)(scope, receive, send)
 
 
@@ -93,13 +94,13 @@ def _blob(kind: type, value: Any) -> Blob:
 _decoder = msgspec.json.Decoder(BindingFiles, dec_hook=_blob)
 
 
-async def transform(body: bytes, converter: Converter) -> list[Row]:
-    """What `env.AI.toMarkdown` sends, to the rows of its result. Raises InvalidRequest."""
+async def transform(body: bytes, converter: Converter, owner: str = "") -> list[Row]:
+    """What the `env.AI.toMarkdown` of `owner` sends, to the rows of its result. Raises InvalidRequest."""
     wanted = decode(body, _decoder)
     asked = wanted.options.conversionOptions if wanted.options else None
     options = Options() if asked is None else options_from(asked, f"options.{FIELD}")
     documents = [Document(file.name, file.mimeType, io.BytesIO(file.data)) for file in wanted.files]
-    return await converter.convert(documents, options)
+    return await converter.convert(documents, options, owner)
 
 
 class Supported:

@@ -17,6 +17,7 @@ from adapters.errors import RelayError
 from adapters.tokens import estimate_text
 from wrangler_compat.markdown.kinds import IMAGES, Kind, has_extra, kind_of
 from wrangler_compat.markdown.options import Options
+from wrangler_compat.markdown.turns import Turns
 from wrangler_compat.markdown.worker import Job
 
 Row = dict[str, Any]
@@ -55,7 +56,7 @@ class Document(NamedTuple):
 
 
 class Converter:
-    """Documents to rows, each in a process of its own, of which there are never many.
+    """Documents to rows, each in a process of its own, of which there are never many, and no owner has them all.
 
     `describe` tells what an image shows; without it images get an error row.
     """
@@ -66,18 +67,19 @@ class Converter:
         self._describe = describe
         self._per_file = per_file
         self._per_call = per_call
-        self._processes = anyio.Semaphore(max(2, (os.cpu_count() or 2) // 2))
+        processes = max(2, (os.cpu_count() or 2) // 2)
+        self._processes = Turns(processes, processes // 2)
 
     @property
     def sees_images(self) -> bool:
         return self._describe is not None
 
-    async def convert(self, documents: Sequence[Document], options: Options) -> list[Row]:
-        """One row for each document, in their order."""
+    async def convert(self, documents: Sequence[Document], options: Options, owner: str = "") -> list[Row]:
+        """One row for each document, in their order. Owners take turns with the processes."""
         end = time.monotonic() + self._per_call
         rows, room = [], MAX_TEXT
         for document in documents:
-            row = await self._row(document, options, end) if room else _failed(document, _NO_ROOM)
+            row = await self._row(document, options, end, owner) if room else _failed(document, _NO_ROOM)
             length = len(row.get("data", ""))
             if length > room:
                 row, length = _failed(document, _NO_ROOM), room  # the rest is not even tried
@@ -85,16 +87,16 @@ class Converter:
             rows.append(row)
         return rows
 
-    async def _row(self, document: Document, options: Options, end: float) -> Row:
+    async def _row(self, document: Document, options: Options, end: float, owner: str) -> Row:
         try:
             with _by(end, _NO_TURN):
-                text = await self._text(document, options, end)
+                text = await self._text(document, options, end, owner)
         except _Failed as exc:
             return _failed(document, exc.reason)
         form = options.output.format
         return _head(document) | {"format": form, "tokens": estimate_text(len(text)), "data": text}
 
-    async def _text(self, document: Document, options: Options, end: float) -> str:
+    async def _text(self, document: Document, options: Options, end: float, owner: str) -> str:
         """Raises _Failed."""
         kind = kind_of(document.name, document.media_type)
         if kind is None:
@@ -104,11 +106,12 @@ class Converter:
         if document.content.seek(0, os.SEEK_END) > MAX_FILE:
             raise _Failed(_TOO_LARGE)
         document.content.seek(0)
-        data = await anyio.to_thread.run_sync(document.content.read)
         if kind in IMAGES.values():
+            data = await anyio.to_thread.run_sync(document.content.read)
             with _by(self._last(end), _TOO_LONG):
                 return await self._described(data, kind, options)
-        async with self._processes:
+        async with self._processes.place(owner):
+            data = await anyio.to_thread.run_sync(document.content.read)
             with _by(self._last(end), _TOO_LONG):
                 return await _in_a_process(_job(kind, options, self._last(end) - time.monotonic()), data)
 

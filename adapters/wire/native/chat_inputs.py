@@ -36,10 +36,18 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
 }
 """The ranges of the older models, both ends included."""
 WHOLE = ("top_k", "seed")
+VERDICT = "response_verdict"
+"""The `native_result` of a safety model, which takes a dialogue alone: texts of these roles."""
+DIALOGUE = ("user", "assistant")
 
 Prompt = Annotated[str, msgspec.Meta(min_length=1, max_length=131_072)]
 _AnyPrompt = Annotated[str, msgspec.Meta(min_length=1)]
 InputKey = Literal["messages", "prompt"]
+_Key = Literal["messages", "prompt", "input"]
+_KEYS: Mapping[str, tuple[_Key, ...]] = {
+    "openai_chat_or_responses": ("messages", "prompt", "input"),
+    VERDICT: ("messages",),
+}
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 _NATIVE = frozenset(("raw", "image", "guided_json"))
 _FLAGS = {"true": True, "false": False}
@@ -86,7 +94,7 @@ def _read(
     fields: dict[str, Any], model: str, native_result: str | None, *, vllm: bool
 ) -> NativeChatRequest | NativeResponsesRequest:
     given = {name: value for name, value in fields.items() if value is not None}
-    key = _input_key(given, with_input=native_result == "openai_chat_or_responses")
+    key = _input_key(given, _KEYS.get(native_result or "", ("messages", "prompt")))
     if key == "input":
         whole = {name: value for name, value in given.items() if not (name == "stream" and value is True)}
         return NativeResponsesRequest(encode({**whole, "model": model}))  # which is never streamed there
@@ -103,6 +111,9 @@ def _read(
     unknown += ["history"] if "history" in given else []
     unknown += ["n"] if older and given.get("n", 1) != 1 else []
     wire = _chat_body(given, key, model, older=older)
+    if native_result == VERDICT:
+        unknown += ["prompt"] if "prompt" in given else []
+        _check_dialogue(wire)
     request = _bounded(wire, tuple(unknown)) if older else read_chat_body(wire, tuple(unknown))
     if raw:
         request = msgspec.structs.replace(request, unsupported=(*request.unsupported, "raw"))
@@ -122,17 +133,16 @@ def _unknown_inside(given: dict[str, Any]) -> list[str]:
     ]
 
 
-def _input_key(given: dict[str, Any], *, with_input: bool) -> Literal["messages", "prompt", "input"]:
-    keys: tuple[Literal["messages", "prompt", "input"], ...] = ("messages", "prompt", "input")
-    allowed = keys if with_input else keys[:2]
+def _input_key(given: dict[str, Any], allowed: tuple[_Key, ...]) -> _Key:
     present = [key for key in allowed if key in given]
     if len(present) == 1:
         return present[0]
     names = " or ".join(f"'{key}'" for key in allowed)
     if present:
         raise InvalidRequest(f"oneOf at '/' not met: give only one of {names}.", param=present[1])
+    choice = "oneOf at '/' not met: " if len(allowed) > 1 else ""
     raise InvalidRequest(
-        f"oneOf at '/' not met: required properties missing: {names}.",
+        f"{choice}required properties missing: {names}.",
         param="messages",
         code="missing_required_parameter",
     )
@@ -165,6 +175,20 @@ def _chat_body(given: dict[str, Any], key: InputKey, model: str, *, older: bool)
         return msgspec.convert(body, ChatBody)
     except msgspec.ValidationError as exc:
         raise refusal(exc, body, ChatBody) from None
+
+
+def _check_dialogue(wire: ChatBody) -> None:
+    """Raises InvalidRequest for turns that a safety model's schema does not have.
+
+    That the two take turns, its description says too; no schema can, and what Cloudflare answers is not known.
+    """
+    for i, turn in enumerate(wire.messages or ()):
+        at = f"messages[{i}]"
+        if turn.role not in DIALOGUE:
+            raise InvalidRequest(f"Invalid value for '{at}.role': expected 'user' or 'assistant'.", param=f"{at}.role")
+        if not isinstance(turn.content, str):
+            message = f"Invalid type for '{at}.content': expected a string."
+            raise InvalidRequest(message, param=f"{at}.content", code="invalid_type")
 
 
 def _not_too_long(given: dict[str, Any], name: str, most: int) -> Any:

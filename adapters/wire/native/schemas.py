@@ -15,7 +15,7 @@ import msgspec
 from adapters.canonical import FinishReason
 from adapters.wire.native.blob import Blob
 from adapters.wire.native.chat_answer import NativeUsage, ResponseResult, TextCompletion
-from adapters.wire.native.chat_inputs import BOUNDS, Prompt, response_shaped
+from adapters.wire.native.chat_inputs import BOUNDS, DIALOGUE, VERDICT, Prompt, response_shaped
 from adapters.wire.native.forms import Form, form_of
 from adapters.wire.native.rules import NO_RULE, RULES, Names
 from adapters.wire.openai_request import RANGES, WHOLE_RANGES
@@ -212,20 +212,37 @@ def _chat_input(native_result: str | None) -> Schema:
         "reasoning_effort": {"type": ["string", "null"], "description": "Null says: do not think."},
         "lora": {"type": ["string", "null"], "description": "An adapter's id or name. Models without any refuse it."},
     }
-    prompt = _schema(Prompt) if older else {"type": "string", "minLength": 1}
-    variants = {"prompt": prompt, "messages": {"type": "array", "minItems": 1, "items": _message()}}
-    if native_result == "openai_chat_or_responses":
-        variants["input"] = {"type": ["string", "array"]}
-    return {
+    body = {
         "type": "object",
         "properties": properties,
         "if": {"required": ["top_logprobs"], "properties": {"top_logprobs": {"minimum": 1}}},
         "then": {"required": ["logprobs"], "properties": {"logprobs": {"const": True}}},
+    }
+    if native_result == VERDICT:
+        properties["messages"] = _messages(_turn_of_dialogue())
+        return {**body, "required": ["messages"]}
+    prompt = _schema(Prompt) if older else {"type": "string", "minLength": 1}
+    variants = {"prompt": prompt, "messages": _messages(_message())}
+    if native_result == "openai_chat_or_responses":
+        variants["input"] = {"type": ["string", "array"]}
+    return {
+        **body,
         "oneOf": [
             {"required": [name], "properties": {**dict.fromkeys(variants, {"type": "null"}), name: schema}}
             for name, schema in variants.items()
         ],
     }
+
+
+def _messages(turn: Schema) -> Schema:
+    return {"type": "array", "minItems": 1, "items": turn}
+
+
+def _turn_of_dialogue() -> Schema:
+    """A safety model's."""
+    turn = _schema(ChatMessage)
+    turn["properties"] |= {"role": {"enum": [*DIALOGUE]}, "content": {"type": "string"}}
+    return {**turn, "required": ["role", "content"]}
 
 
 def _message() -> Schema:
