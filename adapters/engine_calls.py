@@ -13,6 +13,7 @@ from adapters.base import Call
 from adapters.cloudflare_calls import Timeouts
 from adapters.errors import Fault, RelayError
 from adapters.http import exchange, read_body
+from adapters.local.own import TENANT
 from adapters.profiles import Profile
 from adapters.wire.openai_engine_errors import parse_engine_error
 
@@ -104,7 +105,11 @@ class EngineCalls:
     @asynccontextmanager
     async def _post(self, url: httpx.URL, body: bytes, call: Call) -> AsyncIterator[httpx.Response]:
         limits = {"connect": min(self.timeouts.connect, self.patience(call))}
-        async with exchange(self._transport, "POST", url, self._json_headers, body, limits=limits) as response:
+        headers = self._json_headers
+        if self.endpoint.profile.tenants and call.tenant is not None:
+            headers = headers.copy()
+            headers[TENANT] = call.tenant
+        async with exchange(self._transport, "POST", url, headers, body, limits=limits) as response:
             if response.status_code != 200:
                 raise parse_engine_error(
                     response.status_code,

@@ -45,8 +45,8 @@ class EngineStats:
         return min(max(1.0, each * ahead / places), 30.0)
 
     def failed(self, error: RelayError) -> None:
-        """Note a failure; a client's mistake is none of the engine's."""
-        if error.fault not in _FAULTS:
+        """Note a failure; a client's mistake is none of the engine's, nor is a limit of the client's own field."""
+        if error.fault not in _FAULTS or (error.fault is Fault.RATE_LIMITED and error.param is not None):
             return
         self.failures += 1
         self.last_error, self.last_error_at = error.fault, self.clock()

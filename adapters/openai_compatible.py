@@ -20,6 +20,7 @@ from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.http import chunks_of, read_body
 from adapters.tokens import estimate_prompt, estimate_text
 from adapters.vectors import checked
+from adapters.wire.changes import HEADER, parse_changes
 from adapters.wire.openai_engine import EngineStreamDecoder, parse_engine_result
 from adapters.wire.openai_engine_embeddings import dump_engine_embedding_request, parse_engine_embedding_result
 from adapters.wire.openai_engine_request import EngineRequest, dump_engine_request, offered
@@ -46,6 +47,7 @@ class OpenAICompatible:
         self.name = endpoint.name
         self.stats = stats or EngineStats()
         limit = endpoint.max_concurrency or endpoint.profile.max_concurrency
+        self._at_once = limit
         self.admission = Admission(MOST_AT_ONCE if endpoint.profile.queues else limit, endpoint.queue)
         self.calls = calls
         """May be replaced where the engine has moved to another address."""
@@ -74,6 +76,7 @@ class OpenAICompatible:
                 try:
                     async with AsyncExitStack() as stack, asyncio.timeout(self.calls.patience(call)):
                         response = await stack.enter_async_context(self.calls.chat(sent.body, call))
+                        self._accept(response, request, sent, call)
                         if not is_event_stream(response):
                             result = self._parse(await read_body(response), request, sent)
                         else:  # some engines stream whatever they are told
@@ -94,6 +97,7 @@ class OpenAICompatible:
                 try:
                     async with asyncio.timeout(self.calls.patience(call)):
                         response = await stack.enter_async_context(self.calls.chat(sent.body, call))
+                        self._accept(response, request, sent, call)
                         batches = await self._begin(response, request, sent)
                 except TimeoutError:
                     raise late() from None
@@ -141,6 +145,14 @@ class OpenAICompatible:
         call.accept(self.name, sent.changes)
         return sent
 
+    def _accept(self, response: httpx.Response, request: ChatRequest, sent: EngineRequest, call: Call) -> None:
+        """Note what the engine itself had to change. Raises InvalidRequest in strict mode."""
+        if self._profile.changes and (told := response.headers.get(HEADER)):
+            theirs = parse_changes(told)
+            if request.max_tokens_by_relay:  # nobody asked for so many
+                theirs = [change for change in theirs if change.field != "max_tokens"]
+            call.accept(self.name, [*sent.changes, *theirs])
+
     def _own_name(self, model: str) -> str:
         return self._endpoint.models.get(model, model)
 
@@ -150,11 +162,14 @@ class OpenAICompatible:
         admission = self.admission
         async with AsyncExitStack() as stack:
             try:
+                if not wait and admission.open >= self._at_once:
+                    raise QueueFull
                 await stack.enter_async_context(admission.place(self.calls.patience(call) if wait else 0.0))
             except QueueFull:
+                in_work = min(admission.open, self._at_once)
                 raise RelayError(
                     Fault.OVERLOADED,
-                    f"The engine '{self.name}' has {admission.limit} requests in work and {admission.waiting} waiting. "
+                    f"The engine '{self.name}' has {in_work} requests in work and {admission.waiting} waiting. "
                     "Try again shortly.",
                     retry_after=self.stats.wait_for(admission.waiting + 1, admission.limit),
                 ) from None

@@ -52,6 +52,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """What it says of full queues and long prompts is worded for the relay's callers."""
     queues: bool = False
     """It keeps the queue, knows best in which order, and says when it is full: everything is sent to it."""
+    changes: bool = False
+    """It tells, in a header, what of a request makes no difference to its model, or less than was asked for."""
+    tenants: bool = False
+    """It is told who asks, and keeps apart what they asked; only ours, on this machine."""
 
 
 _VLLM = Profile(
@@ -170,8 +174,10 @@ _OWN = Profile(
     max_concurrency=own.ROWS,
     verbatim_limits=True,
     queues=True,
+    changes=True,
+    tenants=True,
 )
-"""The relay's own: it takes everything, so that nothing is dropped or changed."""
+"""The relay's own: it takes everything, and says itself what its model has no use for."""
 
 PROFILES: Mapping[str, Profile] = {
     profile.name: profile

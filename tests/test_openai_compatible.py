@@ -30,9 +30,11 @@ from adapters.canonical import (
 from adapters.cloudflare_calls import Timeouts
 from adapters.engine_calls import Endpoint, EngineCalls, retry_after
 from adapters.errors import Fault, InvalidRequest, RelayError, UpstreamTruncated
+from adapters.local.own import PROFILE, TENANT
 from adapters.openai_compatible import OpenAICompatible
 from adapters.profiles import PROFILES
 from adapters.transport import open_transport
+from adapters.wire.changes import HEADER
 from proxy.problems import of_relay_error
 from tests.support.cloudflare import Asked, Script, Step, answer, frames, held, stream
 from tests.support.engine_wires import (
@@ -124,6 +126,18 @@ async def test_a_call_carries_the_key_and_says_who_calls(engine: FakeEngine, mad
     }
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_our_own_engine_alone_hears_who_asks(profile: str, engine: FakeEngine, made: Make) -> None:
+    adapter = made(profile)
+    for tenant in ("key-1a2b3c4d", "key-99999999", None):
+        engine.script(CHAT, answer(200, WHOLES["vllm"]))
+        call = Call("id")
+        call.tenant = tenant
+        await adapter.chat(REQUEST, call)
+    told = [asked.headers.get(TENANT) for asked in engine.requests]
+    assert told == (["key-1a2b3c4d", "key-99999999", None] if profile == PROFILE else [None] * 3)
+
+
 async def test_without_a_key_none_is_sent_and_other_names_go_as_they_are(engine: FakeEngine, made: Make) -> None:
     engine.script(CHAT, HELLO)
     await made(api_key=None).chat(msgspec.structs.replace(REQUEST, model="org/other"), Call("id"))
@@ -143,6 +157,50 @@ async def test_strict_mode_refuses_before_anything_is_sent(engine: FakeEngine, m
     with pytest.raises(InvalidRequest) as caught:
         await adapter.chat(msgspec.structs.replace(REQUEST, seed=5), Call("id", strict=True))
     assert caught.value.param == "seed" and engine.requests == [] and adapter.open == 0
+
+
+TOLD = {HEADER: "reasoning_effort=dropped, max_tokens=clamped"}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_what_our_own_engine_has_changed_is_passed_on(profile: str, engine: FakeEngine, made: Make) -> None:
+    for limited_by_relay, theirs in ((False, TOLD[HEADER]), (True, "reasoning_effort=dropped")):
+        engine.script(CHAT, answer(200, WHOLES["vllm"], headers=TOLD))
+        call = Call("id")
+        request = msgspec.structs.replace(REQUEST, max_tokens_by_relay=limited_by_relay, unknown=("x",))
+        await made(profile).chat(request, call)
+        told = ", ".join(map(str, call.changes))
+        assert told == (f"{theirs}, x=ignored" if profile == PROFILE else "x=ignored")
+
+
+async def test_strict_mode_refuses_what_our_own_engine_has_changed(engine: FakeEngine, made: Make) -> None:
+    engine.script(CHAT, answer(200, WHOLES["vllm"], headers=TOLD))
+    adapter = made(PROFILE)
+    for ask in (adapter.chat, stream_of(adapter)):
+        with pytest.raises(InvalidRequest) as caught:
+            await ask(REQUEST, Call("id", strict=True))
+        assert caught.value.param == "reasoning_effort" and adapter.open == 0
+    assert adapter.stats.failures == 0
+
+
+def stream_of(adapter: OpenAICompatible) -> Callable[[ChatRequest, Call], Awaitable[None]]:
+    async def begin(request: ChatRequest, call: Call) -> None:
+        async with adapter.stream_chat(request, call):
+            pass
+
+    return begin
+
+
+async def test_a_limit_of_the_callers_own_is_no_rest_for_the_engine(engine: FakeEngine, made: Make) -> None:
+    """Who has too many schemas waiting is told so; all others go on."""
+    adapter = made(PROFILE)
+    for param, rests in (("response_format", False), (None, True)):
+        error = {"message": "Try again.", "type": "rate_limit_error", "param": param, "code": "rate_limit_exceeded"}
+        engine.script(CHAT, answer(429, {"error": error}, headers={"retry-after": "17"}))
+        with pytest.raises(RelayError) as caught:
+            await adapter.chat(REQUEST, Call("id"))
+        assert caught.value.param == param and caught.value.retry_after == 17
+        assert (adapter.stats.rests_until > 0, adapter.stats.failures) == (rests, int(rests))
 
 
 async def test_a_long_prompt_of_chatglm_cpp_is_listed(engine: FakeEngine, made: Make) -> None:
@@ -356,7 +414,7 @@ async def test_a_reset_after_the_finish_chunk_has_broken_nothing(engine: FakeEng
 
 async def test_pings_after_the_finish_chunk_are_not_waited_for(engine: FakeEngine, made: Make) -> None:
     engine.script(CHAT, pinging(*STREAMS["chatglm.cpp"]))
-    assert text_of(await events_of(made("chatglm.cpp", timeouts=Timeouts(idle=0.1)))) == "Hello there"
+    assert text_of(await events_of(made("chatglm.cpp", timeouts=Timeouts(idle=3)))) == "Hello there"
 
 
 async def test_nothing_but_pings_is_no_answer(engine: FakeEngine, made: Make) -> None:
@@ -513,9 +571,10 @@ async def test_a_wait_has_an_end(engine: FakeEngine, made: Make, ask: Ask) -> No
     assert caught.value.fault is Fault.OVERLOADED and engine.requests == []
 
 
-async def test_a_caller_who_will_not_wait_is_refused_at_once(engine: FakeEngine, made: Make) -> None:
+@pytest.mark.parametrize("profile", ["vllm", PROFILE], ids=["the relay's queue", "the engine's own queue"])
+async def test_a_caller_who_will_not_wait_is_refused_at_once(engine: FakeEngine, made: Make, profile: str) -> None:
     engine.script(CHAT, HELLO)
-    adapter = made(max_concurrency=1)
+    adapter = made(profile, max_concurrency=1)
     hasty = msgspec.structs.replace(REQUEST, reject_if_busy=True)
     await adapter.chat(hasty, Call("id"))
     async with adapter.admission.place(0.0):

@@ -15,6 +15,9 @@ ROWS = 32
 """Requests that are computed at once, unless the operator says otherwise."""
 QUEUE = 64
 """Requests that wait beside them."""
+TENANT = "x-relay-tenant"
+"""The header by which the relay tells its engine who asks: a label that is no secret. Of what one tenant has asked
+nothing is taken over for another."""
 NOTE = ".relay-model.json"
 """What `relay models pull` leaves in the folder of a model that is whole."""
 NEEDED = ("torch", "transformers", "tokenizers", "llguidance", "numpy")
@@ -31,7 +34,8 @@ EXPLAINED = frozenset((REFUSED, FAILED))
 class OwnModel(msgspec.Struct, frozen=True, kw_only=True):
     """The model of an engine of our own: a folder, or a model of the hub and the folder that it is pulled into.
 
-    The values `auto` and `None` mean what folder and device suggest.
+    The values `auto` and `None` mean what folder and device suggest. `longest` is the context in tokens that the
+    folder's files allow, where they are here and say so.
     """
 
     folder: Path
@@ -40,6 +44,7 @@ class OwnModel(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     quantization: str = "none"
     threads: int | None = None
+    longest: int | None = None
 
 
 class OwnOptions(msgspec.Struct, frozen=True, kw_only=True):

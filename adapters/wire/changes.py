@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, get_args
+from urllib.parse import quote, unquote
 
-from adapters.canonical import Change, ChatRequest
+from adapters.canonical import Change, ChangeKind, ChatRequest
+
+HEADER = "x-relay-changes"
+_KINDS = {str(kind): kind for kind in get_args(ChangeKind)}
+_MOST = 64
+"""Changes that are read of one header."""
 
 
 class Changes:
@@ -27,3 +34,14 @@ class Changes:
             return value
         self.list.append(Change(name, "clamped"))
         return low if value < low else high
+
+
+def dump_changes(changes: Iterable[Change]) -> str:
+    """The value of the header, names escaped where the caller chose them."""
+    return ", ".join(f"{quote(change.field, safe='[]')}={change.kind}" for change in changes)
+
+
+def parse_changes(value: str) -> list[Change]:
+    """What one of our engines says; parts that make no sense are none."""
+    parts = (part.strip().rpartition("=") for part in value.split(",", _MOST)[:_MOST])
+    return [Change(unquote(field), _KINDS[kind]) for field, _, kind in parts if field and kind in _KINDS]

@@ -17,6 +17,8 @@ class ThinkSplitter:
         """`inside`: the thought was opened before the text begins; a model may open it again."""
         self._open = opening
         self._close = closing
+        self._blanks: list[str] = []
+        """Those before anything else: whether they are to be told depends on what follows."""
         self._held = ""
         self._begun = inside
         self._state = self._at_start
@@ -26,26 +28,31 @@ class ThinkSplitter:
 
     def close(self) -> list[Delta]:
         """What was kept back because it might have been the beginning of a tag."""
-        held, self._held = self._held, ""
+        held, self._held = "".join((*self._blanks, self._held)), ""
         if not held:
             return []
         thought = self._state == self._inside or (self._begun and self._state == self._at_start)
         return [Delta(reasoning=held) if thought else Delta(text=held)]
 
     def _at_start(self, text: str) -> list[Delta]:
+        if not self._held:
+            first = text.lstrip()
+            self._blanks.append(text[: len(text) - len(first)])
+            text = first
         self._held += text
-        stripped = self._held.lstrip()
-        if len(stripped) < len(self._open) and self._open.startswith(stripped):
+        if len(self._held) < len(self._open) and self._open.startswith(self._held):
             return []
-        held, self._held = self._held, ""
-        if stripped.startswith(self._open):
+        held, whole = self._held, "".join((*self._blanks, self._held))
+        self._held = ""
+        self._blanks.clear()
+        if held.startswith(self._open):
             self._state = self._opening
-            return self._opening(stripped[len(self._open) :])
+            return self._opening(held[len(self._open) :])
         if self._begun:
             self._state = self._opening
-            return self._opening(held)
+            return self._opening(whole)
         self._state = self._after
-        return [Delta(text=held)]
+        return [Delta(text=whole)]
 
     def _opening(self, text: str) -> list[Delta]:
         """The line break after the tag is no part of the thought."""

@@ -195,6 +195,8 @@ async def own_engine(setting: Setting) -> AsyncIterator[Ask]:
         finally:
             if come < count:
                 stream.cancel()
+                async for _ in stream:  # to its end: then its row is free
+                    pass
 
     try:
         yield ask

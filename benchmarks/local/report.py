@@ -30,6 +30,7 @@ def markdown(report: dict[str, Any]) -> str:
             *_shares(measured),
             *_ratios(measured),
             *_added(measured),
+            *_cancels(measured),
         ]
     parts += [f"Not measured: {each['name']}: {each['skipped']}" for each in report["contenders"] if "skipped" in each]
     parts += [f"FAILED: {name}, {what}" for name, what in failures(report)]
@@ -50,8 +51,10 @@ def best_of(runs: list[Figures]) -> Figures:
                 together[what] = together.get(what, 0) + count
         results.append(best | {"failures": together})
     added = [each["added"] for each in measured if each.get("added")]
+    cancels = [each["cancel"] for each in measured if each.get("cancel")]
     return max(measured, key=lambda each: float(each["memory"] or 0)) | {
         "added": min(added, key=lambda times: float(times["added"])) if added else None,
+        "cancel": min(cancels, key=lambda times: float(times["beside_median"])) if cancels else None,
         "results": results,
         "started": max(each["started"] for each in measured),
     }
@@ -136,4 +139,14 @@ def _added(measured: list[Figures]) -> list[str]:
         f"({each['added']['direct']:.1f} directly, {each['added']['through']:.1f} through it, one client)."
         for each in measured
         if each.get("added")
+    ]
+
+
+def _cancels(measured: list[Figures]) -> list[str]:
+    return [
+        f"{each['name']}: the place of a client that leaves is free after {times['alone_median']:.0f} ms (at most "
+        f"{times['alone_most']:.0f}) while {times['others']} write, and after {times['beside_median']:.0f} (at most "
+        f"{times['beside_most']:.0f}) where prompts are read beside them."
+        for each in measured
+        if (times := each.get("cancel"))
     ]

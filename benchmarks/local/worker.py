@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.local.cancel import cancel_milliseconds
 from benchmarks.local.load import Prompt, Scenario, run
 from benchmarks.local.shapes import SHAPES, make_folder, make_model, make_prompts
 
@@ -55,6 +56,7 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
 
     async def all_of_them() -> dict[str, Any]:
         results = []
+        figures: dict[str, Any] = {}
         async with CONTENDERS[spec["contender"]](setting) as ask:
             async for _ in ask(_short(given["warm"][0][0]), 2):
                 pass
@@ -63,10 +65,15 @@ def measure(spec: dict[str, Any]) -> dict[str, Any]:
                 if spec["device"] != "cpu":  # kernels and graphs for this many
                     await run(Scenario(clients=len(warm), prompt=0, answer=4, rounds=1), ask, warm, spec["limit"])
                 results.append(await run(scenario, ask, asked, spec["limit"]))
-        return {"started": started, "results": results}
+            figures |= {"started": started, "results": results, "memory": _resident_megabytes()}
+            if spec["contender"] == "own engine":  # the one that tells when a place is free
+                vocabulary = model.config.get_text_config().vocab_size
+                size = {"rows": setting.rows, "context": setting.context, "vocabulary": vocabulary}
+                figures["cancel"] = await cancel_milliseconds(ask, **size)
+        return figures
 
     figures = asyncio.run(all_of_them())
-    figures |= {"memory": _resident_megabytes(), "parameters": sum(p.numel() for p in model.parameters())}
+    figures["parameters"] = sum(p.numel() for p in model.parameters())
     if model.device.type == "cuda":
         figures |= {"device_memory": torch.cuda.max_memory_allocated() / 1e6, **_bandwidth(model)}
     return figures

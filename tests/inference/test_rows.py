@@ -8,6 +8,8 @@ import pytest
 
 from adapters.local.inference.rows import Row, Rows, common_blocks
 
+SALTS = st.sampled_from(["", "ann"])
+
 
 class Lists:
     """A cache whose keys and values are the tokens themselves."""
@@ -96,6 +98,25 @@ def test_a_continuation_replaces_what_it_continues() -> None:
     assert [kept.cached for kept in rows.kept] == [60]
 
 
+def test_nothing_is_taken_over_from_rows_of_another_salt_nor_lost_to_them() -> None:
+    cache = Lists(4)
+    rows: Rows[Row] = Rows(4, cache, keep=4)
+    for salt in ("ann", "bob", ""):
+        row = Row([1] * 40, salt=salt)
+        assert (rows.shared(row), rows.coming(row)) == ((None, 0), 0)
+        rows.take(row)
+        assert row.cached == 0
+        assert rows.coming(Row([1] * 40, salt=salt)) == 32
+        cache.fill(row, 40)
+        rows.leave(row)
+    assert [kept.salt for kept in rows.kept] == ["ann", "bob", ""]
+    for salt in ("ann", "bob", ""):
+        row = Row([1] * 60, salt=salt)
+        rows.take(row)
+        assert row.cached == 40 // 16 * 16
+        rows.leave(row, keep=False)
+
+
 @hypothesis.settings(deadline=None)
 @hypothesis.given(st.data())
 def test_whatever_happens_every_row_holds_its_own_tokens(data: st.DataObject) -> None:
@@ -107,7 +128,10 @@ def test_whatever_happens_every_row_holds_its_own_tokens(data: st.DataObject) ->
         doing = data.draw(st.sampled_from(["take", "fill", "promote", "grow", "leave", "drop"]))
         if doing == "take" and rows.room:
             begin = data.draw(st.sampled_from(begins))[: data.draw(st.integers(1, 60))]
-            rows.take(Row(begin + data.draw(st.lists(st.integers(90, 99), max_size=20))))
+            row = Row(begin + data.draw(st.lists(st.integers(90, 99), max_size=20)), salt=data.draw(SALTS))
+            source, _ = rows.shared(row)
+            assert source is None or source.salt == row.salt
+            rows.take(row)
         if doing == "fill" and rows.filling:
             row = data.draw(st.sampled_from(rows.filling))
             cache.fill(row, data.draw(st.integers(row.cached, len(row.tokens))))

@@ -80,9 +80,9 @@ def test_a_pass_over_prompts_takes_no_longer_than_it_may_where_it_is_not_as_smal
     made: Scheduler[Sequence] = Scheduler(Limits(rows=2, idle_seconds=0.05, least_chunk=16), Lists(2))
     made.waiting.append(Sequence(Job(prompt_ids=[1] * 5000, max_tokens=5), 5))
     (long,) = made.admit(0.0)
-    assert made.prefill() == [(long, 1024)]
-    made.prefilled(8, 1.0)  # too few to tell
-    assert made.prefill() == [(long, 1024)]
+    assert made.prefill() == [(long, 16)]  # nothing is known yet
+    made.prefilled(8, 0.001)  # too few to tell
+    assert made.prefill() == [(long, 16)]
     made.prefilled(1000, 1.0)
     assert made.prefill() == [(long, 50)]
     made.prefilled(1000, 0.01)
@@ -90,6 +90,14 @@ def test_a_pass_over_prompts_takes_no_longer_than_it_may_where_it_is_not_as_smal
     for _ in range(30):
         made.prefilled(20, 10.0)
     assert made.prefill() == [(long, 16)]
+
+
+def test_a_device_that_runs_ahead_is_given_whole_chunks_however_long_a_call_took() -> None:
+    made: Scheduler[Sequence] = Scheduler(Limits(rows=2), Lists(2), timed=False)
+    made.waiting.append(Sequence(Job(prompt_ids=[1] * 5000, max_tokens=5), 5))
+    (long,) = made.admit(0.0)
+    made.prefilled(64, 10.0)
+    assert made.prefill() == [(long, 1024)]
 
 
 def test_a_full_queue_reckons_with_what_runs_for_long() -> None:
@@ -109,6 +117,13 @@ def test_a_job_waits_for_the_prefill_that_it_can_share_and_lets_others_pass() ->
     first.cached = 100
     (second,) = made.admit(0.0)
     assert (second.reused, second.missing, first.missing) == (96, 3, 0)
+
+
+def test_nobody_waits_for_the_prefill_of_another_salt() -> None:
+    made = scheduler()
+    jobs = [Job(prompt_ids=[1] * 100, max_tokens=5, salt=salt) for salt in ("ann", "bob", "ann")]
+    made.waiting.extend(Sequence(job, 5) for job in jobs)
+    assert [sequence.salt for sequence in made.admit(0.0)] == ["ann", "bob"]
 
 
 def test_short_common_beginnings_are_not_worth_waiting() -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from adapters.canonical import ChatRequest, Delta, ToolCallDelta
+from adapters.canonical import Change, ChatRequest, Delta, ToolCallDelta
 from adapters.local.inference.errors import EngineDead, InferenceError
 from adapters.local.inference.request import Finish, FinishReason, Job, Step, Token
 from adapters.local.inference.stats import Stats
@@ -141,7 +141,7 @@ class Marks:
 
 
 def entry(token: Token) -> dict[str, Any]:
-    return {"token": chr(token.id), "logprob": token.logprob}
+    return {"token": chr(token.id), "bytes": list(chr(token.id).encode()), "logprob": token.logprob}
 
 
 def answer(*, stop: tuple[str, ...] = (), logprobs: bool = False, thinking: bool = False) -> Answer:
@@ -170,13 +170,15 @@ class PlayedWriter:
 
     def __init__(self) -> None:
         self.constraints = 0
+        self.changes: tuple[Change, ...] = ()
 
-    def draft(self, request: ChatRequest) -> Draft:
+    def draft(self, request: ChatRequest, tenant: str) -> Draft:
         text = "".join(turn.content for turn in request.messages if isinstance(turn.content, str))
         return Draft(
             ids=[ord(character) % VOCABULARY for character in text],
             answer=lambda: answer(stop=request.stop, logprobs=request.logprobs),
             constraint=self._constraint if request.response_format else None,
+            changes=self.changes,
         )
 
     def _constraint(self) -> Everything:

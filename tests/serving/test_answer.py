@@ -107,7 +107,7 @@ LOGPROBS: dict[str, tuple[tuple[str, ...], str, list[tuple[str, str]]]] = {
     "not of reasoning": ((), "[a]b", [("", ""), ("b", "b")]),
     "not of calls": ((), "a{1}", [("a", "a"), ("", ""), ("", "")]),
     "with what was held back": (("xyz",), "axyb", [("a", "a"), ("xyb", "xyb")]),
-    "with what was held back before a call": (("xyz",), "ax{", [("a", "a"), ("x", "x{"), ("", "")]),
+    "with what was held back before a call": (("xyz",), "ax{", [("a", "a"), ("x", "x"), ("", "")]),
     "with what was held back at the end": (("xyz",), "axy", [("a", "a"), ("xy", "xy")]),
     "not of a stop string": (("xy",), "axy", [("a", "a")]),
 }

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.canonical import Change
 from adapters.engine_health import read_gauges
 from adapters.local.inference.errors import (
     EngineClosed,
@@ -25,11 +26,13 @@ from adapters.local.inference.errors import (
 )
 from adapters.local.inference.folder import EmbeddingCard
 from adapters.local.inference.request import Finish, Step
+from adapters.local.own import TENANT
 from adapters.local.serving.app import Model, create_app
 from adapters.local.serving.embeddings import EmbeddingService
 from adapters.local.serving.http import Client
 from adapters.profiles import PROFILES
-from tests.serving.played import END, PlayedEngine, PlayedWriter, chatting, steps
+from adapters.wire.changes import HEADER
+from tests.serving.played import CONTEXT, END, PlayedEngine, PlayedWriter, chatting, steps
 from tests.support.servers import DEADLINE, serving
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +80,30 @@ async def test_a_job_has_what_the_request_says() -> None:
     assert job.prompt_ids == [ord(character) for character in "Hello"] and job.stop_ids == {END}
     assert (job.max_tokens, job.logprobs, job.sampling.seed, job.sampling.temperature) == (5, 2, 3, 0.6)
     assert (silent.max_tokens, silent.logprobs, silent.constraint) == (engine.context, None, None)
+
+
+async def test_a_job_is_salted_with_the_tenant_that_the_relay_names() -> None:
+    engine = PlayedEngine(*[steps("x")] * 4)
+    async with calling(chatting(engine)) as client:
+        await client.post(CHAT, json=HI | {"n": 2}, headers={TENANT: "key-1a2b3c4d"})
+        await client.post(CHAT, json=HI, headers={TENANT: "key-99999999"})
+        await client.post(CHAT, json=HI)
+    assert [job.job.salt for job in engine.jobs] == ["key-1a2b3c4d", "key-1a2b3c4d", "key-99999999", ""]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_the_model_has_no_use_for_is_told_in_a_header(streamed: bool) -> None:
+    engine = PlayedEngine(*[steps("x")] * 2)
+    changed = PlayedWriter()
+    changed.changes = (Change("messages[].name", "dropped"),)
+    odd = {"verbosity": "low", "odd, field": 1, "max_tokens": CONTEXT, "stream": streamed}
+    async with calling(chatting(engine, changed)) as client:
+        told = await client.post(CHAT, json=HI | odd)
+    assert told.headers[HEADER] == (
+        "verbosity=dropped, odd%2C%20field=ignored, max_tokens=clamped, messages[].name=dropped"
+    )
+    async with calling(chatting(engine)) as client:
+        assert HEADER not in (await client.post(CHAT, json=HI | {"stream": streamed, "max_tokens": 1})).headers
 
 
 async def test_a_stream_ends_with_its_reason_its_usage_and_done() -> None:
@@ -302,7 +329,7 @@ async def test_errors_of_the_router_have_openais_form(path: str, status: int, co
 
 async def test_a_bug_is_told_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(PlayedWriter):
-        def draft(self, request: Any) -> Any:
+        def draft(self, request: Any, tenant: str) -> Any:
             raise RuntimeError(request.messages[0].content)
 
     async with calling(chatting(PlayedEngine(), Broken())) as client:

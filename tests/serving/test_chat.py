@@ -27,15 +27,15 @@ class WatchedWriter(PlayedWriter):
         self.go = threading.Event()
         self.go.set()
 
-    def draft(self, request: ChatRequest) -> Draft:
+    def draft(self, request: ChatRequest, tenant: str) -> Draft:
         self.threads.append(threading.current_thread())
         if request.tools:
             assert self.go.wait(30)
-        return super().draft(ChatRequest(model="m", messages=(Message(role="user", content="Hi"),)))
+        return super().draft(ChatRequest(model="m", messages=(Message(role="user", content="Hi"),)), tenant)
 
 
 def service(writer: WatchedWriter) -> ChatService:
-    return ChatService(PlayedEngine(*[steps("x")] * 80), writer, defaults={}, stop_ids=frozenset({END}))
+    return ChatService(PlayedEngine(*[steps("x")] * 140), writer, defaults={}, stop_ids=frozenset({END}))
 
 
 def asking(*turns: Message, **fields: Any) -> ChatRequest:
@@ -81,8 +81,8 @@ async def test_long_prompts_do_not_wait_for_grammars() -> None:
     writer.go.clear()
     chat = service(writer)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        for _ in range(60):  # more than there are threads, in either pool
+        for _ in range(120):  # more than there are threads, in either pool
             group.create_task(chat.begin(asking(tools=(TOOL,))))
         await chat.begin(LARGE["a long text"])
         writer.go.set()
-    assert len(writer.threads) == 61
+    assert len(writer.threads) == 121

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,9 +18,11 @@ import pytest
 from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.own import FAILED, INSTALL, REFUSED, OwnModel, OwnOptions
 from adapters.local.serving import loading
+from adapters.local.serving import main as serving_main
 from adapters.local.serving.folder import Refused
-from adapters.local.serving.loading import load
-from adapters.local.serving.main import main
+from adapters.local.serving.loading import Loaded, load
+from adapters.local.serving.main import listening, main
+from tests.serving.played import PlayedEngine, chatting
 from tests.support.servers import DEADLINE
 
 PLAYED = "tests.serving.played_process"
@@ -53,13 +56,13 @@ class Process:
 
 @asynccontextmanager
 async def serving(folder: Path) -> AsyncIterator[Process]:
-    socket = folder / "e.sock"
+    place = folder / "e.sock"
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", PLAYED, os.fspath(socket), "--model", os.fspath(folder), "--name", "tiny"),
+        *(sys.executable, "-m", PLAYED, os.fspath(place), "--model", os.fspath(folder), "--name", "tiny"),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )
-    process = Process(child, socket)
+    process = Process(child, place)
     try:
         await process.until("serving tiny")
         yield process
@@ -141,6 +144,56 @@ def test_what_can_never_work_is_said_in_the_last_line(
     monkeypatch.setattr(loading, "missing_packages", lambda: ["torch"])
     assert main([os.fspath(tmp_path / "s"), "--model", os.fspath(tmp_path)]) == REFUSED
     assert capsys.readouterr().out.splitlines()[-1] == INSTALL
+
+
+def _file(place: Path) -> None:
+    place.write_text("dear")
+
+
+def _link(place: Path) -> None:
+    (place.parent / "dear").write_text("dear")
+    place.symlink_to(place.parent / "dear")
+
+
+@pytest.mark.parametrize("while_loading", [False, True])
+@pytest.mark.parametrize("make", [_file, _link, Path.mkdir])
+def test_nothing_but_a_socket_is_removed_for_the_socket(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[Path], None],
+    while_loading: bool,
+) -> None:
+    place = tmp_path / "e.sock"
+    closed: list[str] = []
+
+    def load(options: OwnOptions, tell: Callable[[str], None]) -> Loaded:
+        assert while_loading, "nothing is loaded in vain"
+        make(place)
+        return Loaded(chatting(PlayedEngine()), lambda: None, lambda: closed.append("closed"))
+
+    if not while_loading:
+        make(place)
+    monkeypatch.setattr(serving_main, "load", load)
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    try:
+        assert main([os.fspath(place), "--model", os.fspath(tmp_path)]) == REFUSED
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "e.sock, where the socket is to lie, is another kind of file: move it away"
+    )
+    assert place.is_dir() or place.read_text() == "dear"
+    assert closed == ["closed"] * while_loading
+
+
+def test_an_older_socket_gives_way(tmp_path: Path) -> None:
+    place = tmp_path / "e.sock"
+    with socket.socket(socket.AF_UNIX) as older:
+        older.bind(os.fspath(place))
+        with listening(place), socket.socket(socket.AF_UNIX) as client:
+            client.connect(os.fspath(place))
 
 
 def test_without_a_name_it_is_called_as_its_folder(

@@ -583,6 +583,46 @@ def test_what_never_becomes_a_call_is_given_back_before_the_end(syntax: CallSynt
     assert parser.end() == [] and not parser.called
 
 
+MANY, PIECE = 60_000, " " * 50
+"""Pieces and their length: were each to cost what came before it, this would take many minutes."""
+AT_LENGTH = {
+    "in a text": (HERMES, "Hm."),
+    "at the start": (LLAMA, ""),
+    "at the start of a thought": (None, ""),
+    "behind a name in a line": (GLM_LINE, "now\n"),
+    "in a call": (HERMES, "<tool_call>"),
+    "behind an opening brace": (HERMES, "<tool_call>{"),
+    "before arguments": (HERMES, '<tool_call>{"name": "now", '),
+    "in arguments": (HERMES, '<tool_call>{"name": "now", "arguments": {'),
+    "in a text of the arguments": (HERMES, '<tool_call>{"name": "now", "arguments": {"a": "'),
+    "between calls": (HERMES, '<tool_call>{"name": "now", "arguments": {}}'),
+    "between calls of a list": (MISTRAL_LIST, '[TOOL_CALLS][{"name": "now", "arguments": {}}'),
+    "in a name": (MISTRAL_NAMED, "[TOOL_CALLS]now"),
+    "behind a name": (DEEPSEEK, "<｜tool▁call▁begin｜>now"),
+    "in a key": (QWEN_TAGS, "<tool_call><function=now><parameter="),
+    "in a value": (QWEN_TAGS, "<tool_call><function=get_weather><parameter=days>"),
+    "in a value that is text": (QWEN_TAGS, "<tool_call><function=get_weather><parameter=city>"),
+    "between tags": (GLM_TAGS, "<tool_call>now<arg_key>a</arg_key>"),
+    "in a word": (GEMMA, "<|tool_call>call:now{a:1"),
+    "in a channel": (HARMONY, "<|channel|>final<|message|>"),
+    "in the head of a channel": (HARMONY, "<|channel|>"),
+}
+
+
+@pytest.mark.parametrize("blank", [" ", "\n", "x"])
+@pytest.mark.parametrize(("syntax", "begin"), AT_LENGTH.values(), ids=AT_LENGTH)
+def test_time_grows_with_the_text_alone_wherever_it_goes_on_and_on(
+    syntax: CallSyntax | None, begin: str, blank: str
+) -> None:
+    turn = TurnFormat(thought=THINK if syntax is None else None, calls=syntax, tools=TOOLS, harmony=syntax is HARMONY)
+    parser = turn.parser()
+    told = parser.feed(begin)
+    for _ in range(MANY):
+        told += parser.feed(blank * len(PIECE))
+    told += parser.end()
+    assert sum(len(delta.text) for delta in told) < MANY * len(PIECE) + 100
+
+
 MARKS = [
     "<tool_call>",
     "</tool_call>",

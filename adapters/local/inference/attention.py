@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -44,32 +44,69 @@ def attend(
         return answer
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    kernel = row_kernel(query.device.type)
+    kernel = row_kernel(States.of(query, key, value))
     return kernel(query[:, :, 0], key, value, attention_mask[:, 0, 0], scaling)[:, None], None
 
 
+class States(NamedTuple):
+    """What a kernel is compiled for."""
+
+    device: Any
+    dtype: Any
+    heads: int
+    key_heads: int
+    size: int
+    value_size: int
+
+    @classmethod
+    def of(cls, query: Any, key: Any, value: Any) -> States:
+        """`query` [rows, heads, ..., size], `key` and `value` [rows, key heads, tokens, size]."""
+        return cls(query.device, query.dtype, query.shape[1], key.shape[1], key.shape[-1], value.shape[-1])
+
+
 @cache
-def row_kernel(device: str) -> DecodeAttention:
-    """The best there is for a kind of device: our own on CUDA, where Triton is installed and it gives what it must."""
-    return proved_kernel(device) or masked_rows if device == "cuda" else masked_rows
+def row_kernel(states: States) -> DecodeAttention:
+    """The best there is for them: our own on CUDA, where Triton is installed and it gives what it must."""
+    return proved_kernel(states) or masked_rows if states.device.type == "cuda" else masked_rows
 
 
-def proved_kernel(device: str) -> DecodeAttention | None:
-    """Our kernel, after a trial on this device; None where there is no Triton, or no compiler for it."""
+def proved_kernel(states: States) -> DecodeAttention | None:
+    """Our kernel, after a trial on the very device, type and sizes; None where there is no Triton, no compiler for it,
+    or not as much of the device as it takes."""
     try:
         from adapters.local.inference.kernels import attend_rows  # noqa: PLC0415 - Triton is no part of the extra
 
-        generator = torch.Generator().manual_seed(0)
-        query = torch.randn((2, 8, 128), generator=generator).to(device, torch.float16)
-        key, value = torch.randn((2, 2, 2, 200, 128), generator=generator).to(device, torch.float16)
-        ranges = torch.tensor([[0, 199], [30, 70]], dtype=torch.int32, device=device)
-        got = attend_rows(query, key, value, ranges, 0.1)
-        if not torch.allclose(got, masked_rows(query, key, value, ranges, 0.1), atol=5e-3, rtol=5e-3):
-            raise ArithmeticError("it gives other numbers than torch")
+        _try(attend_rows, states)
     except Exception as exc:  # noqa: BLE001 - whatever a compiler or a driver may raise: there is another way
-        log.warning("attention by torch, which looks at the whole cache in every step, since Triton's fails: %s", exc)
+        reason = str(exc).strip().partition("\n")[0]
+        log.warning(
+            "attention by torch, which looks at more of the cache than it must, since Triton's fails: %s: %s",
+            type(exc).__name__,
+            reason,
+        )
         return None
     return attend_rows
+
+
+def _try(kernel: DecodeAttention, states: States) -> None:
+    """Raises ArithmeticError where it gives other numbers than torch does on the CPU, or what it raises itself."""
+    if states.size != states.value_size:
+        raise ArithmeticError("it takes keys and values of one size")
+    generator = torch.Generator().manual_seed(0)
+    shape = (_TRIAL_ROWS, states.key_heads, _TRIAL_TOKENS, states.size)
+    query = torch.randn((_TRIAL_ROWS, states.heads, states.size), generator=generator).to(states.dtype)
+    key, value = torch.randn((2, *shape), generator=generator).to(states.dtype)
+    ranges = torch.tensor([[0, _TRIAL_TOKENS - 1], [30, 70]], dtype=torch.int32)
+    scale = states.size**-0.5
+    expected = masked_rows(query.float(), key.float(), value.float(), ranges, scale)
+    query, key, value, ranges = (part.to(states.device) for part in (query, key, value, ranges))
+    got = kernel(query, key, value, ranges, scale).float().cpu()
+    tolerance = max(1e-4, 8 * torch.finfo(states.dtype).eps)
+    if not torch.allclose(got, expected, atol=tolerance, rtol=tolerance):
+        raise ArithmeticError("it gives other numbers than torch")
+
+
+_TRIAL_ROWS, _TRIAL_TOKENS = 2, 200
 
 
 def masked_rows(query: Any, key: Any, value: Any, ranges: Any, scale: float) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from adapters.local.inference.errors import EngineClosed, EngineDead, InferenceError, InvalidJob, JobFailed
+from adapters.local.inference.free import use_device
 from adapters.local.inference.model import BatchedModel, Piece
 from adapters.local.inference.request import Finish, FinishReason, Job, Step, Token, check_job
 from adapters.local.inference.run import Run
@@ -35,7 +36,7 @@ class Engine:
         """`limits.rows` is at most the number of rows that the model's cache was made with."""
         self._model = model
         self._now = now
-        self._scheduler: Scheduler[Run] = Scheduler(limits, model.cache)
+        self._scheduler: Scheduler[Run] = Scheduler(limits, model.cache, timed=not model.runs_ahead)
         self._sampler = Sampler(model.vocabulary, model.device)
         self._outbox = Outbox()
         self._meter = Meter()
@@ -125,6 +126,7 @@ class Engine:
 
     def _work(self) -> None:
         try:
+            use_device(self._model.device)
             with torch.inference_mode():
                 while self._collect():
                     self._step()
@@ -141,50 +143,68 @@ class Engine:
                 self._changed.wait()
             arrived, self._arrived = self._arrived, []
             self._scheduler.waiting.extend(arrived)
-        self._some_cancelled |= any(run.cancelled for run in arrived)
+        if any(run.cancelled for run in arrived):  # no `|=`: between its read and its write others may set it
+            self._some_cancelled = True
         return self._end is None
 
     def _step(self) -> None:
-        """Cancel, admit, one pass over prompts, one over all that decode, one token each."""
+        """One pass over prompts, one over all that decode. Before either, whoever was cancelled makes room."""
+        self._make_room()
+        if parts := self._scheduler.prefill():
+            self._prefill(parts)
+            if self._some_cancelled:
+                self._make_room()
+        if decoding := list(self._scheduler.rows.live):
+            self._decode(decoding)
+
+    def _make_room(self) -> None:
+        """Who was cancelled leaves and hears of it; who has waited longest comes in."""
         if self._some_cancelled:
             self._some_cancelled = False
             for run in self._scheduler.cancelled():
                 self._finish(run, "cancelled")
+            self._outbox.send()
         for run in self._scheduler.admit(self._now()):
             self._prompted += run.prompt_tokens
             self._reused += run.reused
-        decoding = list(self._scheduler.rows.live)
-        runs, logits = self._prefill()
-        if decoding:
-            logits.append(self._model.decode([r.tokens[-1] for r in decoding], [r.cached for r in decoding]))
-            for run in decoding:
-                run.cached += 1
-            runs += decoding
-        if runs:
-            answers = self._sampler.sample(torch.cat(logits), [run.state for run in runs])
-            for run, answer in zip(runs, answers, strict=True):
-                self._answer(run, answer)
-            with self._changed:
-                self._meter.count(self._now(), len(runs))
-        self._outbox.send()
 
-    def _prefill(self) -> tuple[list[Run], list[Any]]:
-        """Those whose prompts are complete with this step, and the logits of their first tokens."""
-        parts = self._scheduler.prefill()
-        if not parts:
-            return [], []
+    def _prefill(self, parts: list[tuple[Run, int]]) -> None:
+        """So many tokens more of each of these prompts, and an answer's first for those that are complete with it."""
         pieces = [Piece(run.index, run.cached, run.tokens[run.cached : run.cached + count]) for run, count in parts]
         begun = self._now()
-        logits = self._model.prefill(pieces)  # a GPU has only begun then: there nothing is that slow
+        try:
+            logits = self._model.prefill(pieces)
+        except torch.OutOfMemoryError:  # of the device, which goes on; what those who decode have cached is untouched
+            log.error("the device has no memory for a pass over prompts", exc_info=True)
+            for run, _ in parts:
+                self._finish(run, "error", error=JobFailed("the device has no memory for this prompt"))
+            self._outbox.send()
+            return
         self._scheduler.prefilled(len(parts) * max(count for _, count in parts), self._now() - begun)
         for run, count in parts:
             run.cached += count
         complete = [i for i, (run, _) in enumerate(parts) if not run.missing]
-        for i in complete:
-            run = parts[i][0]
-            self._sampler.join(run.state)
-            self._scheduler.rows.promote(run)
-        return [parts[i][0] for i in complete], [logits[upload(complete, logits.device)]] if complete else []
+        if complete:
+            runs = [parts[i][0] for i in complete]
+            for run in runs:
+                self._sampler.join(run.state)
+                self._scheduler.rows.promote(run)
+            self._sample(runs, logits[upload(complete, logits.device)])
+
+    def _decode(self, runs: list[Run]) -> None:
+        logits = self._model.decode([run.tokens[-1] for run in runs], [run.cached for run in runs])
+        for run in runs:
+            run.cached += 1
+        self._sample(runs, logits)
+
+    def _sample(self, runs: list[Run], logits: Any) -> None:
+        """One token each."""
+        answers = self._sampler.sample(logits, [run.state for run in runs])
+        for run, answer in zip(runs, answers, strict=True):
+            self._answer(run, answer)
+        with self._changed:
+            self._meter.count(self._now(), len(runs))
+        self._outbox.send()
 
     def _answer(self, run: Run, answer: Token | JobFailed) -> None:
         if isinstance(answer, JobFailed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,9 +14,12 @@ import torch
 import transformers
 
 from adapters.local.inference.errors import UnsupportedModel
+from adapters.local.inference.free import use_device
 from adapters.local.inference.memory import keep_freed_memory
-from adapters.local.inference.options import ModelOptions
+from adapters.local.inference.options import ModelOptions, check_quantization
 from adapters.local.inference.progress import OnProgress, weights_progress
+
+log = logging.getLogger(__name__)
 
 ATTENTION = "sdpa"
 """Takes a boolean mask, and does not repeat the keys of grouped queries while it decodes."""
@@ -34,10 +38,13 @@ def load_weights(auto: Any, folder: Path, options: ModelOptions, on_progress: On
     """As `load_model`, for what one of transformers' `Auto...` classes makes of the folder."""
     torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 2) - 1))
     device = torch.device(best_device() if options.device == "auto" else options.device)
+    use_device(device)
     known: dict[str, Any] = {"local_files_only": True, "trust_remote_code": options.trust_remote_code}
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **known)
         dtype = choose_dtype(options.dtype, config, device)
+        if options.quantization in _CUDA_ALONE and device.type != "cuda":
+            raise UnsupportedModel(f"quantization {options.quantization} is for CUDA alone, and the device is {device}")
         if quantization := quantization_config(options, config, dtype):
             known["quantization_config"] = quantization
         if needs_placing(device, config, options):
@@ -67,8 +74,15 @@ def choose_dtype(name: str, config: Any, device: Any) -> Any:
             raise UnsupportedModel(f"dtype: torch has no type {name!r}")
         return dtype
     own = getattr(config.get_text_config(), "dtype", None) or torch.float32
-    if device.type == "cuda" and own == torch.float32 and already_quantised(config) is None:
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if device.type != "cuda":
+        return "auto"
+    # By default torch also counts cards before Ampere, which compute it in float32, many times as slow.
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    if own == torch.bfloat16 and not has_bfloat16:
+        log.warning("this device has no bfloat16, which the folder is in: float16 is used (dtype says otherwise)")
+        return torch.float16
+    if own == torch.float32 and already_quantised(config) is None:
+        return torch.bfloat16 if has_bfloat16 else torch.float16
     return "auto"
 
 
@@ -97,16 +111,8 @@ def quantization_config(options: ModelOptions, config: Any, dtype: Any) -> Any:
         return None
     if name not in _METHODS:
         raise UnsupportedModel(f"quantization: {name!r} is none of {', '.join(['none', *_METHODS])}")
-    if method := already_quantised(config):
-        raise UnsupportedModel(
-            f"quantization: {name} cannot be had, since the folder is quantised already, by {method}"
-        )
-    packages, make = _METHODS[name]
-    if missing := [package for package in packages if find_spec(package) is None]:
-        raise UnsupportedModel(
-            f"quantization: {name} needs {' and '.join(missing)}; install with: pip install {' '.join(missing)}"
-        )
-    return make(dtype)
+    check_quantization(name, already_quantised(config), lambda package: find_spec(package) is None)
+    return _METHODS[name](dtype)
 
 
 def _bitsandbytes_int8(dtype: Any) -> Any:
@@ -120,20 +126,22 @@ def _bitsandbytes_nf4(dtype: Any) -> Any:
     )
 
 
-def _torchao(config_name: str) -> Callable[[Any], Any]:
+def _torchao(config_name: str, **settings: Any) -> Callable[[Any], Any]:
     def make(dtype: Any) -> Any:
         import torchao.quantization  # noqa: PLC0415 - no part of the extra
 
-        return transformers.TorchAoConfig(getattr(torchao.quantization, config_name)())
+        return transformers.TorchAoConfig(getattr(torchao.quantization, config_name)(**settings))
 
     return make
 
 
-_METHODS: dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]] = {
-    "int8": (("accelerate", "bitsandbytes"), _bitsandbytes_int8),
-    "nf4": (("accelerate", "bitsandbytes"), _bitsandbytes_nf4),
-    "torchao-int8": (("accelerate", "torchao"), _torchao("Int8WeightOnlyConfig")),
-    "torchao-int4": (("accelerate", "torchao"), _torchao("Int4WeightOnlyConfig")),
-    "torchao-float8": (("accelerate", "torchao"), _torchao("Float8WeightOnlyConfig")),
+_METHODS: dict[str, Callable[[Any], Any]] = {
+    "int8": _bitsandbytes_int8,
+    "nf4": _bitsandbytes_nf4,
+    "torchao-int8": _torchao("Int8WeightOnlyConfig"),
+    # Its usual layout takes one more package (mslk), this one none. Source: torchao 0.15 to 0.18.
+    "torchao-int4": _torchao("Int4WeightOnlyConfig", int4_packing_format="tile_packed_to_4d"),
+    "torchao-float8": _torchao("Float8WeightOnlyConfig"),
 }
-"""By the setting's value: which packages it takes, and what transformers is told."""
+"""By the setting's value: what transformers is told."""
+_CUDA_ALONE = {"torchao-int4"}

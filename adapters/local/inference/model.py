@@ -9,13 +9,14 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
-from adapters.local.inference.attention import NAME, masked_rows, row_kernel, use_row_attention
+from adapters.local.inference.attention import NAME, States, masked_rows, row_kernel, use_row_attention
 from adapters.local.inference.cache import RowCache
 from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.inference.graphs import GraphRecorder
 from adapters.local.inference.loading import ATTENTION
 from adapters.local.inference.masks import Masks
 from adapters.local.inference.norms import fuse_norms
+from adapters.local.inference.rotary import fuse_rotary
 from adapters.local.inference.steps import FixedSteps, PlainSteps, Recorder, doubling
 from adapters.local.inference.upload import upload
 
@@ -41,11 +42,13 @@ class BatchedModel:
         values alone.
         """
         self.device = model.device
+        self.runs_ahead = self.device.type != "cpu"
+        """Whether a pass has only begun on the device when the call is back."""
         cuda = self.device.type == "cuda"
         fixed = cuda if fixed is None else fixed
         config = model.config.get_text_config()
         self.context = _context(config, context)
-        kinds = _check_kind(model)
+        kinds = check_kind(model)
         alignment = _CPU_ALIGNMENT if self.device.type == "cpu" else _ALIGNMENT
         self.cache = RowCache(len(kinds), rows, self.context, alignment)
         self._model = model
@@ -59,14 +62,22 @@ class BatchedModel:
                 return
             if cuda:
                 fuse_norms(model)
+                fuse_rotary(model)
             use_row_attention(model)
             self._steps = self._fixed_steps(GraphRecorder() if cuda and graphs else lambda step: step)
             self._steps.record_all()
 
     def _fixed_steps(self, record: Recorder) -> FixedSteps:
         capacity = self.cache.capacity
+        heads = self._model.config.get_text_config().num_attention_heads
+        filled = [(layer.keys, layer.values) for layer in self.cache.layers if layer.is_initialized]
+        kinds = {
+            States(keys.device, keys.dtype, heads, keys.shape[1], keys.shape[3], values.shape[3])
+            for keys, values in filled
+        }
         # Our kernel reads what a row sees, however much it is given; torch's reads all that it is given.
-        lengths = doubling(256, capacity) if row_kernel(self.device.type) is masked_rows else [capacity]
+        ours = all([row_kernel(kind) is not masked_rows for kind in kinds])
+        lengths = [capacity] if ours else doubling(256, capacity)
         return FixedSteps(
             self._decode_ranges,
             rows=self.cache.count,
@@ -88,6 +99,11 @@ class BatchedModel:
 
         Shorter pieces are padded at the left; padding writes where nobody looks.
         """
+        parts = split_pieces(pieces)
+        logits = [self._prefill(part) for part in parts]
+        return logits[0] if len(parts) == 1 else torch.cat(logits)
+
+    def _prefill(self, pieces: list[Piece]) -> Any:
         width = max(len(piece.ids) for piece in pieces)
         pads = [width - len(piece.ids) for piece in pieces]
         spans = [range(piece.start, piece.start + len(piece.ids)) for piece in pieces]
@@ -132,6 +148,23 @@ class BatchedModel:
         return output.logits[:, -1]
 
 
+def split_pieces(pieces: list[Piece]) -> list[list[Piece]]:
+    """In their order, so that each part looks at no more than `LOOKED_AT` tokens of the cache, but for one piece alone.
+
+    All of a part look as far as the one of them that looks farthest, and attention copies what they look at.
+    """
+    parts: list[list[Piece]] = []
+    farthest = 0
+    for piece in pieces:
+        farthest = max(farthest, piece.start + len(piece.ids))
+        if parts and (len(parts[-1]) + 1) * farthest <= LOOKED_AT:
+            parts[-1].append(piece)
+        else:
+            parts.append([piece])
+            farthest = piece.start + len(piece.ids)
+    return parts
+
+
 def _context(config: Any, wanted: int | None) -> int:
     longest = min(length for length in (wanted, own_context(config), sys.maxsize) if length)
     if longest == sys.maxsize:
@@ -139,7 +172,7 @@ def _context(config: Any, wanted: int | None) -> int:
     return longest
 
 
-def _check_kind(model: Any) -> list[Any]:
+def check_kind(model: Any) -> list[Any]:
     """The layers of transformers' own cache for the model. Raises UnsupportedModel."""
     if model.config.is_encoder_decoder:
         raise UnsupportedModel("encoder-decoder models are not supported")
@@ -150,6 +183,19 @@ def _check_kind(model: Any) -> list[Any]:
     if attention not in {ATTENTION, NAME}:
         raise UnsupportedModel(f"attention by {attention} takes other masks than ours")
     return kinds
+
+
+def token_bytes(model: Any) -> int:
+    """Bytes of one token's keys and values in all layers, as the model itself gives them.
+
+    Raises UnsupportedModel where it has other kinds of memory.
+    """
+    check_kind(model)
+    cache = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        token = torch.zeros((1, 1), dtype=torch.int64, device=model.device)
+        model(input_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
 
 
 def own_context(config: Any) -> int | None:
@@ -165,6 +211,9 @@ def own_context(config: Any) -> int | None:
     return own
 
 
+LOOKED_AT = 16384
+"""Tokens of the cache, in all rows together, that one pass over several prompts looks at: 0.3 GB a layer for a model of
+8B parameters, which are free again with the next layer."""
 # Tokens: the CPU reads what it looks at from memory, and knows no kernels that are made for a shape.
 _CPU_ALIGNMENT, _ALIGNMENT = 16, 64
 _KEYS_AND_VALUES = {DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__}

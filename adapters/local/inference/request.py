@@ -72,6 +72,9 @@ class Job:
     logprobs: int | None = None
     """How many alternatives to tell with each token's logprob; 0: its own alone; None: no logprobs."""
     constraint: Constraint | None = None
+    salt: str = ""
+    """What others have computed of the prompt is taken over from jobs of the same salt alone: how fast an answer
+    begins, and what its usage says, tells nobody what those of another have asked."""
 
 
 @dataclass(frozen=True, slots=True)

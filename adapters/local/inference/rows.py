@@ -19,14 +19,18 @@ class Mover(Protocol):
 
 
 class Row:
-    """Tokens, of which the first `cached` have keys and values in row `index` of the cache."""
+    """Tokens, of which the first `cached` have keys and values in row `index` of the cache.
 
-    __slots__ = ("cached", "index", "tokens")
+    Rows of another `salt` are as good as unlike.
+    """
 
-    def __init__(self, tokens: list[int], cached: int = 0, index: int = -1) -> None:
+    __slots__ = ("cached", "index", "salt", "tokens")
+
+    def __init__(self, tokens: list[int], cached: int = 0, index: int = -1, salt: str = "") -> None:
         self.tokens = tokens
         self.cached = cached
         self.index = index
+        self.salt = salt
 
 
 R = TypeVar("R", bound=Row)
@@ -56,7 +60,7 @@ class Rows(Generic[R]):
     def cached_tokens(self) -> int:
         return sum(row.cached for row in self._at if row is not None)
 
-    def shared(self, tokens: Sequence[int]) -> tuple[Row | None, int]:
+    def shared(self, new: Row) -> tuple[Row | None, int]:
         """The row with the longest common beginning, and the tokens of it, in whole blocks.
 
         The last token is never among them: the model has to be run for at least one.
@@ -65,18 +69,18 @@ class Rows(Generic[R]):
         length = 0
         for row in self._at:
             if row is not None and row.cached > length:
-                common = common_blocks(tokens, row.tokens, min(len(tokens) - 1, row.cached))
+                common = _common(new, row, min(len(new.tokens) - 1, row.cached))
                 if common > length:
                     best, length = row, common
         return best, length
 
-    def coming(self, tokens: Sequence[int]) -> int:
+    def coming(self, new: Row) -> int:
         """How long the common beginning will be once the prompts that are being prefilled are done."""
-        return max((common_blocks(tokens, row.tokens, len(tokens) - 1) for row in self.filling), default=0)
+        return max((_common(new, row, len(new.tokens) - 1) for row in self.filling), default=0)
 
     def take(self, row: R) -> None:
         """A place to be prefilled, with what others have computed of its prompt. There must be `room`."""
-        source, length = self.shared(row.tokens)
+        source, length = self.shared(row)
         if source is not None and source in self.kept:
             self.kept.remove(source)
             self.kept.append(source)
@@ -107,11 +111,11 @@ class Rows(Generic[R]):
         place, row.index = row.index, -1
         self._at[place] = None
         if keep:
-            self._keep_row(Row(row.tokens[: row.cached], row.cached, place))
+            self._keep_row(Row(row.tokens[: row.cached], row.cached, place, row.salt))
 
     def _keep_row(self, row: Row) -> None:
         for other in list(self.kept):
-            if common_blocks(row.tokens, other.tokens, other.cached) >= other.cached // BLOCK * BLOCK:
+            if _common(row, other, other.cached) >= other.cached // BLOCK * BLOCK:
                 self._drop(other)  # the new one holds all of it
         if len(self.kept) == self._keep:
             self._drop(self.kept[0])
@@ -143,6 +147,10 @@ class Rows(Generic[R]):
             neighbour.index = one
         self._at[one], self._at[other] = neighbour, row
         row.index = other
+
+
+def _common(one: Row, other: Row, limit: int) -> int:
+    return common_blocks(one.tokens, other.tokens, limit) if one.salt == other.salt else 0
 
 
 def common_blocks(one: Sequence[int], other: Sequence[int], limit: int) -> int:

@@ -32,7 +32,7 @@ class Limits:
     """And at least so many, for a pass over fewer reads the same weights."""
     seconds: float = 0.025
     """So long may a pass over prompts take beside others that decode, as far as `least_chunk` allows: who leaves is
-    heard between two steps."""
+    heard between two passes."""
     idle_seconds: float = 0.04
     """The same while nobody decodes."""
 
@@ -44,7 +44,7 @@ class Sequence(Row):
 
     def __init__(self, job: Job, limit: int) -> None:
         """`limit`: tokens that may be generated."""
-        super().__init__(list(job.prompt_ids))
+        super().__init__(list(job.prompt_ids), salt=job.salt)
         self.job = job
         self.limit = limit
         self.prompt_tokens = len(self.tokens)
@@ -68,8 +68,10 @@ S = TypeVar("S", bound=Sequence)
 class Scheduler(Generic[S]):
     """Decides; touches neither model nor clock. Used by the engine's thread alone, but for `check_room`."""
 
-    def __init__(self, limits: Limits, mover: Mover) -> None:
+    def __init__(self, limits: Limits, mover: Mover, *, timed: bool = True) -> None:
+        """`timed`: how long passes took tells how much the next may be; else a chunk is all that bounds it."""
         self.limits = limits
+        self._timed = timed
         self.rows: Rows[S] = Rows(limits.rows, mover, limits.keep)
         self.waiting: deque[S] = deque()
         self._seconds_a_job = 1.0
@@ -105,8 +107,8 @@ class Scheduler(Generic[S]):
         for sequence in list(self.waiting):
             if not self.rows.room:
                 break
-            coming = self.rows.coming(sequence.tokens)
-            if coming >= SHARE and coming > self.rows.shared(sequence.tokens)[1]:
+            coming = self.rows.coming(sequence)
+            if coming >= SHARE and coming > self.rows.shared(sequence)[1]:
                 continue
             self.waiting.remove(sequence)
             sequence.began = now
@@ -146,9 +148,10 @@ class Scheduler(Generic[S]):
     def _budget(self) -> int:
         limits = self.limits
         most, seconds = (limits.chunk, limits.seconds) if self.rows.live else (limits.idle_chunk, limits.idle_seconds)
-        if self._tokens_a_second is None:
+        if not self._timed:
             return most
-        return min(most, max(limits.least_chunk, int(self._tokens_a_second * seconds)))
+        # The first is a small one: of a large model, on a CPU, an unbounded one would take minutes.
+        return min(most, max(limits.least_chunk, int((self._tokens_a_second or 0) * seconds)))
 
     def remove(self, sequence: S, now: float, *, keep: bool) -> None:
         """It has ended, or given up waiting. `keep` what is cached of it for others."""

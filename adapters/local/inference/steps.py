@@ -74,8 +74,11 @@ class FixedSteps:
         return self._step(size, max(positions) + 1)()[:count]
 
     def record_all(self) -> None:
-        """Now, and not while somebody waits: the steps for every number of rows."""
-        for size in self._sizes:
+        """Now, and not while somebody waits: the steps for every number of rows.
+
+        The largest first: what it takes in passing is room for all others.
+        """
+        for size in reversed(self._sizes):
             self._step(size, 1)
 
     def _step(self, size: int, length: int) -> Callable[[], Any]:

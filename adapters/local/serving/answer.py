@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import accumulate
 from typing import Any, Protocol
 
 from adapters.canonical import ChatEvent, Delta, Finish, FinishReason, Usage
 from adapters.local.inference.request import Finish as JobFinish
 from adapters.local.inference.request import Step, Token
+from adapters.local.serving.logprobs import PendingEntries
 
 
 class Text(Protocol):
@@ -38,8 +38,8 @@ class Stops(Protocol):
     def end(self) -> str: ...
 
 
-Entry = Callable[[Token], dict[str, Any]]
-"""Makes the entry of a token in OpenAI's list of logprobs."""
+Entry = Callable[[Token], dict[str, Any] | None]
+"""Makes the entry of the next token in OpenAI's list of logprobs; `None` for one that adds nothing to the text."""
 
 
 class Answer:
@@ -62,9 +62,9 @@ class Answer:
         self._silent = silent
         self._thinking = thinking
         self._entry = entry
-        self._entries: list[dict[str, Any]] = []
-        self._unsent = 0
-        """Characters of the text that those entries are for."""
+        self._entries = PendingEntries()
+        self._first = True
+        """No text has come since the beginning, a thought or a call."""
         self._tokens = 0
         self._reasoning_tokens = 0
         self.stopped = False
@@ -86,13 +86,13 @@ class Answer:
         self._tokens += 1
         if token.id in self._silent:
             return []
-        if self._entry is not None:
-            self._entries.append(self._entry(token))
+        if self._entry is not None and (entry := self._entry(token)) is not None:
+            self._entries.add(entry)
         piece = self._text.feed(token.id)
         deltas = self._visible(self._parser.feed(piece) if piece else [])
         if self._thinking:  # also while the marker at its end comes
             self._reasoning_tokens += 1
-            self._forget_entries()
+            self._entries.forget()
         return deltas
 
     def _end(self, finish: JobFinish) -> list[ChatEvent]:
@@ -119,13 +119,16 @@ class Answer:
                 self._thinking = bool(delta.reasoning)
                 if held := self._held():
                     shown.append(self._with_logprobs(Delta(text=held)))
-                self._forget_entries()  # those of the markers before it
+                self._entries.forget()  # those of the markers before it
+                self._first = True
             if not delta.text:
                 shown.append(delta)
                 continue
             self._thinking = False
             text = delta.text
-            self._unsent += len(text)
+            if self._entry is not None:
+                self._entries.said(text, first=self._first)
+                self._first = False
             if self._stops is not None:
                 text, self.stopped = self._stops.feed(text)
             if text:
@@ -135,17 +138,9 @@ class Answer:
         return shown
 
     def _with_logprobs(self, delta: Delta) -> Delta:
-        """The delta with the entries of all tokens since the last text, as far as their text is not held back."""
         if self._entry is None:
             return delta
-        count = len(self._entries) if len(delta.text) == self._unsent else _count(self._entries, len(delta.text))
-        entries, self._entries = self._entries[:count], self._entries[count:]
-        self._unsent -= len(delta.text)
-        return Delta(delta.text, delta.reasoning, delta.tool_calls, entries)
-
-    def _forget_entries(self) -> None:
-        self._entries.clear()
-        self._unsent = 0
+        return Delta(delta.text, delta.reasoning, delta.tool_calls, self._entries.shown(delta.text))
 
     def _held(self) -> str:
         """What was kept back as the beginning of a stop string, now that it is none."""
@@ -162,8 +157,3 @@ class Answer:
             reason = "tool_calls"
         self.finish = Finish(reason, usage)
         return self.finish
-
-
-def _count(entries: Iterable[dict[str, Any]], length: int) -> int:
-    """How many of the tokens lie within so many characters."""
-    return sum(end <= length for end in accumulate(len(entry["token"]) for entry in entries))

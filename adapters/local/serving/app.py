@@ -7,7 +7,7 @@ import logging
 import secrets
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -20,6 +20,7 @@ from adapters.canonical import ChatRequest, EmbeddingRequest, EmbeddingResult, F
 from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.local.inference.errors import EngineDead
 from adapters.local.inference.stats import Stats
+from adapters.local.own import TENANT
 from adapters.local.serving.chat import ChatService, OpenAnswer, gathered
 from adapters.local.serving.gauges import MEDIA_TYPE, dump_stats
 from adapters.local.serving.http import (
@@ -33,6 +34,7 @@ from adapters.local.serving.http import (
     unless_gone,
 )
 from adapters.local.serving.problems import INTERNAL, problem_of
+from adapters.wire.changes import HEADER, dump_changes
 from adapters.wire.json_text import encode
 from adapters.wire.openai_answer import Stamp, dump_chat_result
 from adapters.wire.openai_embeddings import dump_embedding_result, parse_embedding_request
@@ -40,6 +42,8 @@ from adapters.wire.openai_request import parse_chat_request
 from adapters.wire.openai_stream import ChatStreamEncoder
 
 log = logging.getLogger("engine")
+
+_TENANT, _CHANGES = TENANT.encode(), HEADER.encode()
 
 
 class Embedder(Protocol):
@@ -126,19 +130,22 @@ class Chat:
         service = chat
 
         async def work(client: Client) -> None:
-            answers = await service.begin(request)
+            answers, changes = await service.begin(request, _tenant(scope))
             for answer in answers:
                 client.cares_for(answer.cancel)
+            headers = [(_CHANGES, dump_changes(changes).encode())] if changes else []
             if request.stream:
-                return await self._stream(request, answers[0], send)
+                return await self._stream(request, answers[0], send, headers)
             result = await gathered(answers)
             if not client.gone:
-                await send_body(send, dump_chat_result(result, request, _stamp(request.model)))
+                await send_body(send, dump_chat_result(result, request, _stamp(request.model)), headers=headers)
 
         await beside_client(receive, work)
 
     @staticmethod
-    async def _stream(request: ChatRequest, answer: OpenAnswer, send: Send) -> None:
+    async def _stream(
+        request: ChatRequest, answer: OpenAnswer, send: Send, headers: Iterable[tuple[bytes, bytes]]
+    ) -> None:
         """Status and headers go out with the first event, so that what fails before has a status of its own."""
         encoder = ChatStreamEncoder(request, _stamp(request.model))
         begun = False
@@ -147,7 +154,7 @@ class Chat:
                 frames = encoder.encode(events)
                 if not begun:
                     begun = True
-                    await send_start(send, 200, encoder.media_type, [(b"cache-control", b"no-cache")])
+                    await send_start(send, 200, encoder.media_type, [(b"cache-control", b"no-cache"), *headers])
                     frames = encoder.start() + frames
                 more = not isinstance(events[-1], Finish)
                 await send({"type": "http.response.body", "body": frames, "more_body": more})
@@ -251,6 +258,11 @@ class Boundary:
                 log.error("bug: %s\n%s", type(exc).__name__, frames)
             if not begun:
                 await send_problem(send, problem)
+
+
+def _tenant(scope: Scope) -> str:
+    """Who asks, as the relay in front says; nobody else reaches the engine's socket."""
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == _TENANT), "")
 
 
 def _not_offered(what: str) -> InvalidRequest:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from adapters.local.serving.calls.syntax import CallSyntax, Tags
 from adapters.local.serving.gemma_arguments import GemmaRules
 from adapters.local.serving.lark import Lark
-from adapters.local.serving.schemas import check_keywords, schema_text
+from adapters.local.serving.schemas import UNWRITABLE, check_keywords, schema_text
 
 Schema = Mapping[str, Any]
 Check = Callable[[str], str]
@@ -17,6 +18,8 @@ Check = Callable[[str], str]
 _ANY_OBJECT: Schema = {"type": "object"}
 _DEFINITIONS = ("$defs", "definitions")
 _KEY = "/[A-Za-z0-9_.-]{1,64}/"
+_PLAIN_KEY = re.compile(r"[^\s<>](?:[^\n<>]*[^\s<>])?")
+"""One that is read again as it was written."""
 
 
 class Arguments:
@@ -67,6 +70,8 @@ class Arguments:
         for key, value in properties.items():
             if value is False:
                 continue
+            if not _PLAIN_KEY.fullmatch(key):
+                raise ValueError(UNWRITABLE)
             whole = {} if value is True else {**definitions, **value}
             item = f"{self._lark.literal(tags.open + key + tags.between)} {self._value(tags, whole, lenient=lenient)}"
             items.append(item if key in required else f"({item})?")
@@ -84,7 +89,9 @@ class Arguments:
         options = [schema["const"]] if "const" in schema else schema.get("enum")
         if options is None:
             return self._raw(tags)
-        words = ("null" if option is None else str(option) for option in options)
+        words = ["null" if option is None else str(option) for option in options]
+        if any(tags.close.strip() in word for word in words):
+            raise ValueError("it has an 'enum' or 'const' with what ends a value in the way this model writes calls")
         return f"{self._lark.one_of(map(self._lark.literal, words))} {self._lark.literal(tags.close)}"
 
     def _raw(self, tags: Tags) -> str:

@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 
 from adapters.answer import collect
-from adapters.canonical import ChatEvent, ChatRequest, ChatResult, Message, TextPart, Usage
+from adapters.canonical import Change, ChatEvent, ChatRequest, ChatResult, Message, TextPart, Usage
 from adapters.errors import InvalidRequest
 from adapters.local.inference.errors import InferenceError
 from adapters.local.inference.request import Constraint, Job, siblings
@@ -18,14 +18,15 @@ from adapters.local.inference.stats import Stats
 from adapters.local.inference.stream import JobStream
 from adapters.local.serving.answer import Answer
 from adapters.local.serving.sampling import sampling_of
+from adapters.wire.changes import Changes
 
 _LONG = 8192
 """Characters of turns; to make tokens of more takes a thread, so that nobody's stream stands still meanwhile."""
 _MANY = 64
 """Turns, likewise."""
-_GRAMMARS = 48
+_GRAMMARS = 96
 """Requests with grammars in threads at once. They may wait for seconds, for each other and not in the way of prompts;
-of those whose grammars have to be tried, `trials` lets in fewer."""
+of those whose grammars have to be tried, `trials` lets in fewer, so that there is always a thread for all others."""
 
 
 class Batcher(Protocol):
@@ -53,13 +54,15 @@ class Draft(NamedTuple):
     """Makes the reader of one answer."""
     constraint: Callable[[], Constraint] | None
     """Makes the grammar of one answer, where it has one."""
+    changes: tuple[Change, ...] = ()
+    """What of the request makes no difference to this model, or less than was asked for."""
 
 
 class Writer(Protocol):
     """Makes drafts, in several threads at once; `adapters.local.serving.drafts.Drafts`."""
 
-    def draft(self, request: ChatRequest) -> Draft:
-        """Raises InvalidRequest."""
+    def draft(self, request: ChatRequest, tenant: str) -> Draft:
+        """`tenant` shares what takes long with the others by turns. Raises RelayError."""
 
 
 class OpenAnswer:
@@ -88,6 +91,15 @@ class OpenAnswer:
         self._stream.cancel()
 
 
+class Begun(NamedTuple):
+    """A request that the engine has taken."""
+
+    answers: list[OpenAnswer]
+    """As many as were asked for."""
+    changes: list[Change]
+    """What the caller is to be told."""
+
+
 class ChatService:
     """One model's answers. Raises RelayError and InferenceError."""
 
@@ -99,12 +111,12 @@ class ChatService:
         self._stop_ids = stop_ids
         self._grammars = anyio.CapacityLimiter(_GRAMMARS)
 
-    async def begin(self, request: ChatRequest) -> list[OpenAnswer]:
-        """The answers, as many as were asked for, once the engine has taken them."""
+    async def begin(self, request: ChatRequest, tenant: str = "") -> Begun:
+        """The answers, once the engine has taken them. `tenant` is who asks."""
         if request.lora is not None:
             raise InvalidRequest("This engine has no LoRA adapters.", param="lora", code="unsupported_parameter")
         sampling = sampling_of(request, self._defaults, self.engine.vocabulary)
-        draft = await self._draft(request)
+        draft = await self._draft(request, tenant)
         constraints = [draft.constraint() for _ in range(request.n)] if draft.constraint is not None else []
         job = Job(
             prompt_ids=draft.ids,
@@ -113,16 +125,24 @@ class ChatService:
             stop_ids=self._stop_ids,
             logprobs=(request.top_logprobs or 0) if request.logprobs else None,
             constraint=constraints[0] if constraints else None,
+            salt=tenant,
         )
         streams = self.engine.submit_all(siblings(job, request.n, constraints))
-        return [OpenAnswer(stream, draft.answer()) for stream in streams]
+        answers = [OpenAnswer(stream, draft.answer()) for stream in streams]
+        return Begun(answers, self._changes(request, draft))
 
-    async def _draft(self, request: ChatRequest) -> Draft:
+    def _changes(self, request: ChatRequest, draft: Draft) -> list[Change]:
+        changes = Changes(request)
+        most = self.engine.context - len(draft.ids)
+        changes.clamped("max_tokens", request.max_tokens, 0, most)
+        return [*changes.list, *draft.changes]
+
+    async def _draft(self, request: ChatRequest, tenant: str) -> Draft:
         if request.tools or request.response_format:
-            return await anyio.to_thread.run_sync(self._writer.draft, request, limiter=self._grammars)
+            return await anyio.to_thread.run_sync(self._writer.draft, request, tenant, limiter=self._grammars)
         if _is_long(request):
-            return await anyio.to_thread.run_sync(self._writer.draft, request)
-        return self._writer.draft(request)
+            return await anyio.to_thread.run_sync(self._writer.draft, request, tenant)
+        return self._writer.draft(request, tenant)
 
 
 def _is_long(request: ChatRequest) -> bool:

@@ -5,7 +5,8 @@ turn. Therefore the characters that such texts are made with (`<`, `[`) are repl
 stand-ins, private characters that occur nowhere in it; the template renders; the stand-ins are turned back, and where
 a caller's character turns out to be part of a control token's text, the text is cut there and its parts are tokenised
 apart. So nothing that a template does to the caller's strings, or puts beside them, makes a control token of them; and
-text without any is tokenised as ever.
+text without any is tokenised as ever. Stand-ins print, so that Python's `repr` shows them as they are, and where a
+template escapes them nevertheless (JSON in ASCII, URLs), what it wrote is read back.
 
 Only what is a token can be protected: where a model's `[INST]` is plain text to its tokenizer, it is so for all.
 """
@@ -13,14 +14,26 @@ Only what is a token can be protected: where a model's `[INST]` is plain text to
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
+from urllib.parse import quote, unquote
 
 from adapters.errors import InvalidRequest
 
 _BLANKS = " \t\r\n\u2581"
-_STAND_INS = range(0xF0000, 0xFFFFE)
+_STAND_INS = tuple(chain(range(0x1D000, 0x1D0F6), range(0xF0000, 0xFFFFE)))
+"""Byzantine notes, which print and are no letters; after them private characters."""
+_ESCAPES = ("\\u", "\\U", "%")
+"""What escapes begin with, and hardly any text has."""
+_HEX = "[0-9a-fA-F]"
+_ESCAPED = re.compile(
+    rf"(?<!\\)\\+u([dD][89abAB]{_HEX}{{2}})\\+u([dD][c-fC-F]{_HEX}{{2}})"
+    rf"|(?<!\\)\\+U({_HEX}{{8}})"
+    rf"|(%[fF][0-4](?:%[89abAB]{_HEX}){{3}})"
+)
+"""A character beyond U+FFFF in JSON's ASCII, in Python's, in a URL; backslashes may have been escaped in their turn."""
 
 
 class Disguise:
@@ -31,7 +44,8 @@ class Disguise:
         self._pairs = tuple(zip(pivots, stand_ins, strict=False))
         self._initials = dict(zip(initials, stand_ins[len(pivots) :], strict=True))
         self._words = words
-        self._back = str.maketrans(stand_ins, pivots + initials)
+        self._originals = dict(zip(stand_ins, pivots + initials, strict=True))
+        self._back = str.maketrans(self._originals)
         self.stand_ins = frozenset(stand_ins)
 
     def hide(self, value: Any) -> Any:
@@ -43,6 +57,19 @@ class Disguise:
         if isinstance(value, list | tuple):
             return [self.hide(item) for item in value]
         return value
+
+    def unescaped(self, rendered: str) -> str:
+        """A rendered template in which stand-ins are stand-ins, however it has written them."""
+        if not any(escape in rendered for escape in _ESCAPES):
+            return rendered
+
+        def stand_in(found: re.Match[str]) -> str:
+            char = _unescaped(found)
+            if char not in self.stand_ins:
+                return found[0]
+            return quote(self._originals[char]) if found[0][0] == "%" else char
+
+        return _ESCAPED.sub(stand_in, rendered)
 
     def reveal(self, text: str) -> str:
         return text.translate(self._back)
@@ -83,13 +110,18 @@ class ControlTokens:
         """Stand-ins that occur in none of the caller's strings. Raises InvalidRequest."""
         needed = len(self._pivots) + len(self._initials)
         used = set().union(*strings)
-        stand_ins = "".join(islice((chr(code) for code in _STAND_INS if chr(code) not in used), needed))
+        for text in strings:
+            if any(escape in text for escape in _ESCAPES):
+                used.update(map(_unescaped, _ESCAPED.finditer(text)))
+        free = (char for char in map(chr, _STAND_INS) if char not in used)
+        stand_ins = "".join(islice(free, needed))
         if len(stand_ins) < needed:
             raise InvalidRequest("Invalid 'messages': they use up the private characters.", param="messages")
         return Disguise(self._pivots, self._initials, self._words, stand_ins)
 
     def encode(self, rendered: str, disguise: Disguise) -> list[int]:
         """The ids of a rendered template. Raises InvalidRequest."""
+        rendered = disguise.unescaped(rendered)
         text = disguise.reveal(rendered)
         ids: list[int] = []
         written = 0
@@ -116,6 +148,15 @@ class ControlTokens:
                 if cut > last:
                     last = cut
                     yield cut
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """The character that a match of `_ESCAPED` stands for; U+FFFD for what is none."""
+    high, low, code, octets = found.groups()
+    if octets is not None:
+        return unquote(octets)
+    number = int(code, 16) if code else 0x10000 + (int(high, 16) - 0xD800 << 10) + int(low, 16) - 0xDC00
+    return chr(number) if number <= sys.maxunicode else "\ufffd"
 
 
 def _is_control(token: Any) -> bool:

@@ -123,15 +123,20 @@ class Detokenizer:
         self._texts = texts
         self._dropped = texts.special - kept
         self._decoder = _UTF8("replace")
-        self._opened = False
+        self.opened = False
+        """Whether a token has come that was text."""
+
+    def drops(self, id: int) -> bool:
+        """Whether the token is nothing in the text."""
+        return id in self._dropped or not self._texts.is_token(id)
 
     def feed(self, id: int) -> str:
         """The text that is complete with this token; "" while a character is not."""
         if id in self._dropped:
             return ""
-        if self._opened:
+        if self.opened:
             return self._decoder.decode(self._texts.bytes_of(id))
-        self._opened = self._texts.is_token(id)
+        self.opened = self._texts.is_token(id)
         return self._decoder.decode(self._texts.opening(id))
 
     def end(self) -> str:

@@ -27,28 +27,32 @@ class Drafts:
         self._grammars = Grammars(tokenizer, vocabulary, stop_ids)
         self._stop_ids = stop_ids
 
-    def draft(self, request: ChatRequest) -> Draft:
-        """Raises InvalidRequest naming the field."""
+    def draft(self, request: ChatRequest, tenant: str) -> Draft:
+        """Raises InvalidRequest naming the field, and RelayError where too many of the tenant's grammars wait."""
         prompt = self._prompts.render(request)
-        grammar = self._grammars.grammar(request, prompt.turn)
+        grammar = self._grammars.grammar(request, prompt.turn, tenant)
         return Draft(
             ids=prompt.ids,
             answer=partial(self._answer, request, prompt.turn),
             constraint=None if grammar is None else grammar.constraint,
+            changes=self._prompts.changes(request),
         )
 
     def close(self) -> None:
         self._grammars.close()
 
     def _answer(self, request: ChatRequest, turn: TurnFormat) -> Answer:
+        text = Detokenizer(self._texts, turn.marker_ids)
         return Answer(
-            text=Detokenizer(self._texts, turn.marker_ids),
+            text=text,
             parser=turn.parser(),
             stops=StopWatch(request.stop) if request.stop else None,
             silent=self._stop_ids - turn.marker_ids,
             thinking=turn.thinking,
-            entry=self._entry if request.logprobs else None,
+            entry=partial(self._entry, text) if request.logprobs else None,
         )
 
-    def _entry(self, token: Token) -> dict[str, Any]:
-        return logprob_entry(token, self._texts)
+    def _entry(self, text: Detokenizer, token: Token) -> dict[str, Any] | None:
+        if text.drops(token.id):
+            return None
+        return logprob_entry(token, self._texts, opening=not text.opened)

@@ -29,7 +29,7 @@ class ModelFolder:
         if problem := missing_model(path, repository):
             raise Refused(problem)
         self.path = path
-        self.config = _read(path / "config.json")
+        self.config = read_config(path)
         self.generation = _read(path / "generation_config.json", optional=True)
         self.weights = sorted(path.glob("*.safetensors"))
         self._check()
@@ -84,6 +84,11 @@ class ModelFolder:
             ids = settings.get("eos_token_id") if isinstance(settings, Mapping) else None
             found.update(id for id in (ids if isinstance(ids, list) else [ids]) if isinstance(id, int))
         return frozenset(found)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Raises Refused."""
+    return _read(folder / "config.json")
 
 
 def _check_safetensors(file: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.local.serving.lark import Lark
-from adapters.local.serving.schemas import check_keywords
+from adapters.local.serving.schemas import UNWRITABLE, check_keywords
 
 _QUOTE = '<|"|>'
 _KEY = "/[A-Za-z0-9_.-]{1,64}/"
@@ -80,7 +80,7 @@ class GemmaRules:
             if value is False:
                 continue
             if not _PLAIN_KEY.fullmatch(key):
-                raise ValueError("it has a property whose name this model cannot write")
+                raise ValueError(UNWRITABLE)
             member = f"{self._lark.literal(f'{key}:')} {self._value(value)}"
             behind = [f'"," {member} {after}']
             begun = [f"{member} {after}"]
@@ -90,6 +90,8 @@ class GemmaRules:
 
     def _constant(self, value: Any) -> str:
         if isinstance(value, str):
+            if _QUOTE in value:
+                raise ValueError("it has an 'enum' or 'const' with what ends a text in the way this model writes calls")
             return self._lark.literal(f"{_QUOTE}{value}{_QUOTE}")
         if isinstance(value, dict | list):
             raise ValueError("it has an object or an array in an 'enum', which this model cannot be kept to")

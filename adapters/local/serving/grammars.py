@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import threading
 import time
-from collections import OrderedDict
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any
 
 import llguidance
 import numpy
 
 from adapters.canonical import ChatRequest, JsonFormat, NamedTool
-from adapters.errors import InvalidRequest
+from adapters.errors import InvalidRequest, RelayError
 from adapters.local.serving import answer_grammar
-from adapters.local.serving.call_arguments import Arguments
+from adapters.local.serving.call_arguments import Arguments, Check
 from adapters.local.serving.calls.syntax import CallSyntax
 from adapters.local.serving.lark import Lark
-from adapters.local.serving.schemas import reason, schema_text
+from adapters.local.serving.recent import Recent
+from adapters.local.serving.schemas import schema_text
 from adapters.local.serving.trial import compiled
 from adapters.local.serving.trials import Trials
 from adapters.local.serving.turns import TurnFormat
 
 _COMPILED = 64
 """Grammars that are kept; a large one takes some megabytes."""
-_JUDGED = 1024
-"""Schemas of which it is remembered whether they can be taken."""
 _RESERVE, _A_MASK = 2.0, 0.01
 """Seconds of processor time that the masks of one answer may take: in all, and beside that each. Everybody's next token
 waits for them, and a trial sees no more than how an answer begins."""
 _SCHEMA = "response_format.json_schema.schema"
+_NAME = re.compile(r"[\w.:/$@+-]{1,128}")
+"""What all families can write and their readers read; OpenAI itself takes fewer."""
 _ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
 
@@ -92,20 +93,19 @@ class Compiler:
         self._tokenizer = llguidance.LLTokenizer(source, n_vocab=width, eos_token=ends)
         self._words = (width + 31) // 32
         self._trials = Trials(source, width, ends)
-        self._faults: _Recent[str] = _Recent(_JUDGED)
-        self._grammars: _Recent[Grammar] = _Recent(_COMPILED)
+        self._grammars: Recent[Grammar] = Recent(_COMPILED)
         self.special = {token.content: id for id, token in added.items() if self._tokenizer.is_special_token(id)}
         """What the compiler does not take for text: special tokens, and others that look like a marker."""
 
-    def fault(self, schema: str) -> str:
-        """Why answers cannot be kept to the schema, in our words; "" if they can."""
-        return self._tried('{"grammars":[{"json_schema":' + schema + "}]}")
+    def fault(self, schema: str, owner: str) -> str:
+        """Why answers cannot be kept to the schema, in our words; "" if they can. Raises RelayError."""
+        return self._trials.fault('{"grammars":[{"json_schema":' + schema + "}]}", owner)
 
-    def grammar(self, text: str) -> Grammar:
-        """Raises ValueError with the reason why it cannot be had."""
+    def grammar(self, text: str, owner: str) -> Grammar:
+        """Raises ValueError with the reason why it cannot be had, RelayError."""
         if (found := self._grammars.get(text)) is not None:
             return found
-        if fault := self._tried(text):
+        if fault := self._trials.fault(text, owner):
             raise ValueError(fault)
         grammar = Grammar(compiled(self._tokenizer, text), self._vocabulary, self._words)
         self._grammars.put(text, grammar)
@@ -113,14 +113,6 @@ class Compiler:
 
     def close(self) -> None:
         self._trials.close()
-
-    def _tried(self, text: str) -> str:
-        found = self._faults.get(text)
-        if found is None:
-            message = self._trials.fault(text)
-            found = reason(message) if message else ""
-            self._faults.put(text, found)
-        return found
 
 
 class Grammars:
@@ -135,29 +127,21 @@ class Grammars:
         self._lock = threading.Lock()
         self._compiler: Compiler | None = None
 
-    def grammar(self, request: ChatRequest, turn: TurnFormat) -> Grammar | None:
+    def grammar(self, request: ChatRequest, turn: TurnFormat, owner: str = "") -> Grammar | None:
         """The grammar of the answers to a request, in their turn format; `None` where they are free.
 
-        Raises InvalidRequest for what cannot be enforced, naming the field.
+        New ones are tried by turns among their owners. Raises InvalidRequest for what cannot be enforced, naming the
+        field, and RelayError where too many wait to be tried.
         """
         form = None if request.forces_tool else request.response_format
         if turn.calls is None and form is None:
             return None
-        compiler = self._opened("response_format" if turn.calls is None else "tools")
-        lark = Lark(compiler.special)
-        offers = _offers(compiler, request, lark, turn.calls) if turn.calls is not None else {}
-        several = request.parallel_tool_calls is not False and not isinstance(request.tool_choice, NamedTool)
-        if form is not None:
-            schema = _document_schema(compiler, form)
-            start = answer_grammar.document(lark, turn, schema, offers, several=several)
-        elif request.forces_tool:
-            start = answer_grammar.forced(lark, turn, offers, several=several)
-        else:
-            start = answer_grammar.optional(lark, turn, offers, several=several)
+        field = "response_format" if turn.calls is None else "tools"
         try:
-            return compiler.grammar(lark.grammar(start))
-        except ValueError as exc:  # each part is fine, and all together are too much
-            raise _refused("tools" if offers else _SCHEMA, str(exc)) from None
+            return _grammar(self._opened(field), request, turn, form, owner)
+        except RelayError as exc:
+            exc.param = exc.param or field  # whoever has too many that wait: it is not the engine that is full
+            raise
 
     def close(self) -> None:
         with self._lock:
@@ -176,27 +160,52 @@ class Grammars:
             return self._compiler
 
 
-def _document_schema(compiler: Compiler, form: JsonFormat) -> str:
+def _grammar(
+    compiler: Compiler, request: ChatRequest, turn: TurnFormat, form: JsonFormat | None, owner: str
+) -> Grammar:
+    lark = Lark(compiler.special)
+    check = partial(compiler.fault, owner=owner)
+    offers = _offers(check, request, lark, turn.calls) if turn.calls is not None else {}
+    several = request.parallel_tool_calls is not False and not isinstance(request.tool_choice, NamedTool)
+    if form is not None:
+        schema = _document_schema(check, form)
+        start = answer_grammar.document(lark, turn, schema, offers, several=several)
+    elif request.forces_tool:
+        start = answer_grammar.forced(lark, turn, offers, several=several)
+    else:
+        start = answer_grammar.optional(lark, turn, offers, several=several)
+    try:
+        return compiler.grammar(lark.grammar(start), owner)
+    except ValueError as exc:  # each part is fine, and all together are too much
+        raise _refused("tools" if offers else _SCHEMA, str(exc)) from None
+
+
+def _document_schema(check: Check, form: JsonFormat) -> str:
     try:
         text = schema_text(_ANY_OBJECT if form.schema is None else form.schema)
     except ValueError as exc:
         raise _refused(_SCHEMA, str(exc)) from None
-    if fault := compiler.fault(text):
+    if fault := check(text):
         raise _refused(_SCHEMA, fault)
     return text
 
 
-def _offers(compiler: Compiler, request: ChatRequest, lark: Lark, syntax: CallSyntax) -> dict[str, str]:
+def _offers(check: Check, request: ChatRequest, lark: Lark, syntax: CallSyntax) -> dict[str, str]:
     """The arguments of the tools that may be called.
 
     Schemas are enforced where the caller insists on a call or on strictness, or else as far as that is possible.
     """
     choice = request.tool_choice
-    arguments = Arguments(lark, syntax, compiler.fault)
+    arguments = Arguments(lark, syntax, check)
     offers: dict[str, str] = {}
     for i, tool in enumerate(request.tools):
         if isinstance(choice, NamedTool) and tool.name != choice.name:
             continue
+        if not _NAME.fullmatch(tool.name):
+            at = f"tools[{i}].function.name"
+            raise InvalidRequest(
+                f"Invalid '{at}': it must be of letters, digits and any of '_.:/$@+-', 128 at most.", param=at
+            )
         if not (tool.strict or (request.forces_tool and tool.strict is None)):
             offers[tool.name] = arguments.lenient(tool.parameters)
             continue
@@ -211,32 +220,3 @@ def _offers(compiler: Compiler, request: ChatRequest, lark: Lark, syntax: CallSy
 
 def _refused(param: str, why: str) -> InvalidRequest:
     return InvalidRequest(f"Invalid '{param}': answers cannot be kept to this schema: {why}.", param=param)
-
-
-_Kept = TypeVar("_Kept")
-
-
-class _Recent(Generic[_Kept]):
-    """The values that were used last, by texts that are only kept as digests. For all threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._values: OrderedDict[bytes, _Kept] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, text: str) -> _Kept | None:
-        key = _digest(text)
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, text: str, value: _Kept) -> None:
-        with self._lock:
-            self._values[_digest(text)] = value
-            if len(self._values) > self._most:
-                self._values.popitem(last=False)
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()

@@ -110,13 +110,18 @@ async def send_start(send: Send, status: int, media_type: bytes, headers: Iterab
     )
 
 
-async def send_body(send: Send, body: bytes, *, status: int = 200, media_type: bytes = JSON) -> None:
+async def send_body(
+    send: Send,
+    body: bytes,
+    *,
+    status: int = 200,
+    media_type: bytes = JSON,
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> None:
     """One whole answer."""
-    await send_start(send, status, media_type, [(b"content-length", str(len(body)).encode())])
+    await send_start(send, status, media_type, [(b"content-length", str(len(body)).encode()), *headers])
     await send({"type": "http.response.body", "body": body})
 
 
 async def send_problem(send: Send, problem: Problem) -> None:
-    body = problem.body()
-    await send_start(send, problem.status, JSON, [(b"content-length", str(len(body)).encode()), *problem.headers()])
-    await send({"type": "http.response.body", "body": body})
+    await send_body(send, problem.body(), status=problem.status, headers=problem.headers())

@@ -12,6 +12,7 @@ from adapters.local.inference.options import ModelOptions
 from adapters.local.own import INSTALL, OwnOptions, missing_packages
 from adapters.local.serving.app import Model
 from adapters.local.serving.folder import ModelFolder, Refused
+from adapters.local.serving.room import Room, choose_room
 from adapters.local.serving.sampling import recommended
 
 Tell = Callable[[str], None]
@@ -70,13 +71,12 @@ def _other_kind(folder: ModelFolder, vectors: bool) -> str:
 
 def _load_chat(folder: ModelFolder, options: OwnOptions, tell: Tell) -> Loaded:
     from adapters.local.inference.engine import Engine  # noqa: PLC0415 - takes seconds and 250 MB
-    from adapters.local.inference.free import check_device, free_bytes, token_bytes  # noqa: PLC0415
+    from adapters.local.inference.free import check_device  # noqa: PLC0415
     from adapters.local.inference.loading import load_model  # noqa: PLC0415
     from adapters.local.inference.model import BatchedModel, own_context  # noqa: PLC0415
     from adapters.local.inference.scheduler import Limits  # noqa: PLC0415
     from adapters.local.serving.chat import ChatService  # noqa: PLC0415
     from adapters.local.serving.drafts import Drafts  # noqa: PLC0415
-    from adapters.local.serving.room import choose_room  # noqa: PLC0415
 
     check_device(options.model.device)
     tokenizer = _tokenizer(folder, options)
@@ -86,13 +86,7 @@ def _load_chat(folder: ModelFolder, options: OwnOptions, tell: Tell) -> Loaded:
     own = own_context(weights.config.get_text_config()) or options.context
     if own is None:
         raise Refused(f"{folder.path.name} does not say how long its context is: context_window does")
-    room = choose_room(
-        rows=options.rows,
-        context=options.context,
-        own=own,
-        token_bytes=token_bytes(weights),
-        free=free_bytes(weights.device),
-    )
+    room = _room(weights, options, own)
     tell(f"making a cache for {room.rows} requests of {room.context} tokens on {weights.device}")
     batched = BatchedModel(weights, rows=room.rows, context=room.context)
     engine = Engine(batched, Limits(rows=room.rows, keep=room.rows, queue=options.queue))
@@ -107,6 +101,25 @@ def _load_chat(folder: ModelFolder, options: OwnOptions, tell: Tell) -> Loaded:
         writer.close()
 
     return Loaded(Model(options.names, chat=service), engine.start, close)
+
+
+def _room(weights: Any, options: OwnOptions, own: int) -> Room:
+    """What the cache is made for. On CUDA it leaves what passes take, which is measured at the most that fits."""
+    from adapters.local.inference.free import free_bytes  # noqa: PLC0415 - takes seconds and 250 MB
+    from adapters.local.inference.model import token_bytes  # noqa: PLC0415
+    from adapters.local.inference.scheduler import Limits  # noqa: PLC0415
+    from adapters.local.inference.scratch import scratch_bytes  # noqa: PLC0415
+
+    size = token_bytes(weights)
+
+    def fitting(taken: int) -> Room:
+        free = max(0, free_bytes(weights.device) - taken)
+        return choose_room(rows=options.rows, context=options.context, own=own, token_bytes=size, free=free)
+
+    room = fitting(0)
+    if weights.device.type != "cuda":
+        return room
+    return fitting(scratch_bytes(weights, rows=room.rows, context=room.context, chunk=Limits().idle_chunk))
 
 
 def _load_embeddings(folder: ModelFolder, options: OwnOptions, tell: Tell) -> Loaded:

@@ -13,8 +13,10 @@ import logging
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -36,6 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     path, options = read_options(arguments)
     try:
+        check_place(path)
         loaded = load(options, tell)
     except Refused as exc:
         tell(str(exc))
@@ -47,11 +50,14 @@ def main(arguments: Sequence[str]) -> int:
         server.should_exit = True
 
     server = make_server(create_app(loaded.model, on_death))
-    loaded.start()
     try:
+        loaded.start()
         with listening(path) as listener:
             tell(f"serving {', '.join(options.names)}")
             server.run(sockets=[listener])
+    except Refused as exc:
+        tell(str(exc))
+        return REFUSED
     finally:
         loaded.close()
     if deaths:
@@ -81,8 +87,16 @@ def make_server(app: ASGIApp) -> uvicorn.Server:
     return server
 
 
+def check_place(path: Path) -> None:
+    """Raises Refused unless a socket may lie there: nothing else is ever removed for it."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise Refused(f"{path.name}, where the socket is to lie, is another kind of file: move it away")
+
+
 def listening(path: Path) -> socket.socket:
-    """A socket that this user alone can connect to."""
+    """A socket that this user alone can connect to, in place of an older one. Raises Refused."""
+    check_place(path)
     listener = socket.socket(socket.AF_UNIX)
     path.unlink(missing_ok=True)
     listener.bind(os.fspath(path))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
-from adapters.canonical import ChatRequest, Message, Tool
+from adapters.canonical import Change, ChatRequest, Message, Tool, ToolCall
 from adapters.errors import InvalidRequest
 from adapters.local.serving.control_tokens import ControlTokens, Disguise
 from adapters.local.serving.conversation import (
@@ -26,12 +28,18 @@ _NINE = re.compile(r"length\s*(?:!=|==|<)\s*9\b")
 """Mistral's templates take no ids of calls but those of nine letters and digits."""
 _ONE_CALL = re.compile(r"tool_calls\s*\|\s*length\s*!=\s*1|tool_calls\[0\]")
 _TEXT_ARGUMENTS = re.compile(r"\+\s*[\w.\[\]'\"]*\barguments['\"]?\]?\s*\+")
+_THINKING = re.compile(r"\.thinking\b|\[['\"]thinking['\"]\]")
+"""gpt-oss' templates call so what the others call `reasoning_content`."""
 _TOLD_TOOLS = re.compile(r"\[['\"]tools['\"]\]")
 _SWITCHES = ("enable_thinking", "thinking")
 """Variables by which templates let reasoning be switched on and off."""
 _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 _CODE = re.compile(rf"\{{[{{%](?:{_QUOTED}|[^'\"])*?[%}}]\}}", re.DOTALL)
 _KWARGS = "chat_template_kwargs"
+_FEW = 8
+"""Unread variables that are told one by one."""
+_PROBE = "zqprobezq"
+_A = Message(role="user", content="a")
 _FREE = frozenset(("arguments", "parameters"))
 """What lies in these has keys of the caller's own."""
 _FIXED = frozenset(("role", "type"))
@@ -63,6 +71,7 @@ class Prompts:
         self._told_tools = bool(_TOLD_TOOLS.search(self._source)) and not self._reads("tools")
         self._takes_tools = self._told_tools or self._reads("tools")
         self._text_arguments = bool(_TEXT_ARGUMENTS.search(self._source))
+        self._thinking = bool(_THINKING.search(self._source))
         self._nine = bool(_NINE.search(self._source))
         self._one_call = bool(_ONE_CALL.search(self._source))
         self._controls = ControlTokens(tokenizer)
@@ -73,10 +82,48 @@ class Prompts:
             "messages",
         }
 
-    @property
-    def takes_effort(self) -> bool:
-        """Whether `reasoning_effort` makes any difference."""
-        return bool(self._switches) or self._reads("reasoning_effort")
+    def changes(self, request: ChatRequest) -> tuple[Change, ...]:
+        """What of the request this template has no use for, or a cruder one than was asked for."""
+        changes: list[Change] = []
+        effort = request.reasoning_effort
+        if effort is not None and not self._reads("reasoning_effort"):
+            if not self._switches:
+                changes.append(Change("reasoning_effort", "dropped"))
+            elif effort != "none":  # more or less of it cannot be said, on or off can
+                changes.append(Change("reasoning_effort", "clamped"))
+        if any(turn.name for turn in request.messages if turn.role != "tool") and not self._tells_names:
+            changes.append(Change("messages[].name", "dropped"))
+        if any(turn.reasoning for turn in request.messages) and not self._tells_reasoning:
+            changes.append(Change("messages[].reasoning", "dropped"))
+        unread = [name for name in request.chat_template_kwargs or () if not self._reads(name)]
+        if len(unread) > _FEW:
+            changes.append(Change(_KWARGS, "ignored"))
+        else:
+            changes += [Change(f"{_KWARGS}.{name[:64]}", "ignored") for name in unread]
+        return tuple(changes)
+
+    @cached_property
+    def _tells_names(self) -> bool:
+        """Whether the name of a turn reaches the model; as its own template shows."""
+        named = Message(role="user", content="b", name=_PROBE)
+        return self._tells((named,), (_A, Message(role="assistant", content="a", name=_PROBE), named))
+
+    @cached_property
+    def _tells_reasoning(self) -> bool:
+        """Whether the reasoning of an earlier turn ever reaches the model: in some templates beside a call alone."""
+        thought = Message(role="assistant", content="b", reasoning=_PROBE)
+        called = Message(role="assistant", reasoning=_PROBE, tool_calls=(ToolCall("000000001", "f", "{}"),))
+        result = Message(role="tool", content="c", tool_call_id="000000001")
+        return self._tells((_A, thought), (_A, thought, _A), (_A, called, result))
+
+    def _tells(self, *conversations: tuple[Message, ...]) -> bool:
+        """Whether the template shows the model the probe in one of these."""
+        for messages in conversations:
+            with suppress(InvalidRequest):
+                turns = self._messages(messages)
+                if _PROBE in self._rendered({"messages": turns, "tools": None, "variables": {}}):
+                    return True
+        return False
 
     def render(self, request: ChatRequest) -> Prompt:
         """Raises InvalidRequest for what the template does not take: it names the field."""
@@ -112,7 +159,13 @@ class Prompts:
             messages = one_call_each(messages)
         if self._family.harmony:
             messages = in_one_voice(messages)
-        return dump_messages(messages, self._family.thought, text_arguments=self._text_arguments)
+        turns = dump_messages(messages, self._family.thought, text_arguments=self._text_arguments)
+        if self._thinking:
+            turns = [
+                turn | {"thinking": turn["reasoning_content"]} if "reasoning_content" in turn else turn
+                for turn in turns
+            ]
+        return turns
 
     def _rendered(self, given: dict[str, Any]) -> str:
         try:

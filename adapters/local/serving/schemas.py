@@ -24,6 +24,7 @@ ASSERTIONS = frozenset(
 
 _TOO_LARGE = f"it is larger than {MOST_BYTES} bytes"
 _TOO_DEEP = f"it is nested deeper than {MOST_DEPTH} levels"
+UNWRITABLE = "it has a property whose name this model cannot write"
 TOO_COMPLEX = "it is too complex"
 _REASONS = tuple(
     (re.compile(pattern), reason)

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from adapters.errors import Fault, RelayError
-from adapters.local.serving.schemas import TOO_COMPLEX
+from adapters.local.serving.fair_turns import Crowded, FairTurns
+from adapters.local.serving.recent import Recent
+from adapters.local.serving.schemas import TOO_COMPLEX, reason
 
 _SCRIPT = Path(__file__).with_name("trial.py")
 _FAREWELL = 2.0
@@ -24,24 +26,40 @@ PATIENCE = 60.0
 """Seconds. A grammar is given up by its use of the processor long before, wherever the system can do that."""
 QUICK, THOROUGH = 0.5, 2.0
 """Seconds of processor time for one grammar."""
-WAITING = 16
-"""Grammars that wait for the one that is tried."""
+SHORTEST = QUICK / 16
+"""Likewise, of an owner whose last grammars have all taken longer: others need not wait for the next of its kind."""
+EACH, MOST = 8, 32
+"""Grammars that wait for the one that is tried: an owner's, and all together."""
+_JUDGED = 1024
+"""Grammars of which it is remembered what was found."""
 
 
 class Trials:
-    """For all threads. Most grammars take milliseconds; those that take long do so where no other waits for them."""
+    """For all threads. Most grammars take milliseconds; those that take long do so where no other waits for them.
+
+    Grammars that wait are tried by turns among their owners, so that nobody's hostile ones keep those of others away.
+    What was found is remembered: to ask the same again costs nothing.
+    """
 
     def __init__(self, tokenizer_json: str, vocabulary: int, ends: list[int]) -> None:
         head = json.dumps([tokenizer_json, vocabulary, ends]).encode()
-        self._lanes = (_Lane(head, QUICK), _Lane(head, THOROUGH))
+        self._known: Recent[str] = Recent(_JUDGED)
+        self._lanes = (
+            _Lane(head, QUICK, SHORTEST, self._known),
+            _Lane(head, THOROUGH, THOROUGH, self._known),
+        )
 
-    def fault(self, grammar: str) -> str:
-        """What is wrong with the grammar, in the compiler's words; "" if it can be taken.
+    def fault(self, grammar: str, owner: str) -> str:
+        """What is wrong with the grammar, in our words; "" if it can be taken.
 
         Raises RelayError (rate limited) while too many others wait.
         """
-        found = (lane.fault(grammar) for lane in self._lanes)
-        return next((fault for fault in found if fault is not None), TOO_COMPLEX)
+        found = self._known.get(grammar)
+        if found is None:
+            tried = (lane.fault(grammar, owner) for lane in self._lanes)
+            found = next((fault for fault in tried if fault is not None), TOO_COMPLEX)
+            self._known.put(grammar, found)
+        return found
 
     def close(self) -> None:
         for lane in self._lanes:
@@ -51,53 +69,68 @@ class Trials:
 class _Lane:
     """One process, and those who wait for it; it tries one grammar at a time."""
 
-    def __init__(self, head: bytes, seconds: float) -> None:
+    def __init__(self, head: bytes, seconds: float, shortest: float, known: Recent[str]) -> None:
         self._head = head
         self._seconds = seconds
+        self._shortest = shortest
+        self._known = known
+        self._trust: Recent[float] = Recent(_JUDGED)
+        """By owner, seconds for its next grammar."""
+        self._unfinished: Recent[bool] = Recent(_JUDGED)
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        self._count = threading.Lock()
-        self._present = 0
+        self._using = threading.Lock()
+        self.turns = FairTurns(each=EACH, most=MOST)
 
-    def fault(self, grammar: str) -> str | None:
+    def fault(self, grammar: str, owner: str) -> str | None:
         """`None` where the time did not suffice. Raises RelayError."""
-        with self._place(), self._lock:
-            process = self._running()
-            timer = threading.Timer(PATIENCE, _kill, [process])
-            timer.start()
-            try:
-                answer = _ask(process, [self._seconds, grammar])
-            finally:
-                timer.cancel()
-            if not answer:
-                self._end(process)
-                return None
-            found: str | None = json.loads(answer)
+        with self._turn(owner):
+            found = self._known.get(grammar)  # it may be the same as one of those before it
+            if found is None and not self._unfinished.get(grammar):
+                seconds = self._trust.get(owner) or self._seconds
+                message = self._tried(grammar, seconds)
+                if message is None:
+                    self._unfinished.put(grammar, True)
+                    self._trust.put(owner, max(seconds / 2, self._shortest))
+                else:
+                    self._trust.put(owner, min(seconds * 2, self._seconds))
+                    found = reason(message) if message else ""
             return found
 
     def close(self) -> None:
-        with self._lock:
+        with self._using:
             if self._process is not None:
                 with suppress(subprocess.TimeoutExpired):
                     self._process.communicate(timeout=_FAREWELL)  # it reads the end of its input
                 self._end(self._process)
 
     @contextmanager
-    def _place(self) -> Iterator[None]:
-        with self._count:
-            if self._present > WAITING:
-                wait = ceil(self._present * self._seconds)
-                raise RelayError(
-                    Fault.RATE_LIMITED,
-                    f"As many schemas are being looked at as may. Try again in {wait} seconds.",
-                    retry_after=wait,
-                )
-            self._present += 1
+    def _turn(self, owner: str) -> Iterator[None]:
         try:
-            yield
-        finally:
-            with self._count:
-                self._present -= 1
+            with self.turns.turn(owner):
+                yield
+        except Crowded as exc:
+            wait = ceil((exc.ahead + 1) * self._seconds)
+            raise RelayError(
+                Fault.RATE_LIMITED,
+                f"As many schemas are being looked at as may. Try again in {wait} seconds.",
+                retry_after=wait,
+            ) from None
+
+    def _tried(self, grammar: str, seconds: float) -> str | None:
+        """The compiler's message, or nothing; `None` where the time did not suffice."""
+        with self._using:
+            process = self._running()
+            timer = threading.Timer(PATIENCE, _kill, [process])
+            timer.start()
+            try:
+                answer = _ask(process, [seconds, grammar])
+            finally:
+                timer.cancel()
+            if not answer:
+                self._end(process)
+                return None
+            message: str | None = json.loads(answer)
+            return message
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:  # ended from outside, while idle

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from adapters.local.inference import attention
-from adapters.local.inference.attention import attend, masked_rows, proved_kernel, row_kernel
+from adapters.local.inference.attention import States, attend, masked_rows, proved_kernel, row_kernel
 
 Case = tuple[int, int, int, int]
 CASES: dict[str, Case] = {
@@ -64,35 +64,54 @@ def of_a_broken_driver(*states: Any) -> Any:
     raise RuntimeError("Failed to find C compiler")
 
 
-KERNELS: dict[str, tuple[Any, str]] = {
-    "no Triton": (None, "import of adapters.local.inference.kernels halted"),
-    "no compiler": (SimpleNamespace(attend_rows=of_a_broken_driver), "Failed to find C compiler"),
-    "wrong numbers": (SimpleNamespace(attend_rows=of_zeros), "it gives other numbers than torch"),
+CPU, CUDA, MPS = map(torch.device, ("cpu", "cuda:1", "mps"))
+
+
+def kind(device: Any = CPU, **changes: Any) -> States:
+    usual = {"dtype": torch.float16, "heads": 8, "key_heads": 2, "size": 64, "value_size": 64}
+    return States(device=device, **(usual | changes))
+
+
+KERNELS: dict[str, tuple[Any, States, str]] = {
+    "no Triton": (None, kind(), "import of adapters.local.inference.kernels halted"),
+    "no compiler": (of_a_broken_driver, kind(), "RuntimeError: Failed to find C compiler"),
+    "wrong numbers": (of_zeros, kind(), "it gives other numbers than torch"),
+    "values of another size": (masked_rows, kind(value_size=48), "it takes keys and values of one size"),
 }
 
 
-@pytest.mark.parametrize(("module", "reason"), KERNELS.values(), ids=KERNELS)
+@pytest.mark.parametrize(("kernel", "states", "reason"), KERNELS.values(), ids=KERNELS)
 def test_a_kernel_that_fails_its_trial_is_not_used_and_that_is_said(
-    module: Any, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    kernel: Any, states: States, reason: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    module = kernel and SimpleNamespace(attend_rows=kernel)
     monkeypatch.setitem(sys.modules, "adapters.local.inference.kernels", module)
     with caplog.at_level(logging.WARNING):
-        assert proved_kernel("cpu") is None
+        assert proved_kernel(states) is None
     assert reason in caplog.text
 
 
-def test_a_kernel_that_passes_its_trial_is_used_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def passes(*states: Any) -> Any:
-        return masked_rows(*states)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_kernel_is_tried_in_the_very_type_and_sizes(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[States] = []
+
+    def passes(query: Any, key: Any, value: Any, ranges: Any, scale: float) -> Any:
+        tried.append(States.of(query, key, value))
+        return masked_rows(query, key, value, ranges, scale)
 
     monkeypatch.setitem(sys.modules, "adapters.local.inference.kernels", SimpleNamespace(attend_rows=passes))
-    assert proved_kernel("cpu") is passes
+    states = kind(dtype=dtype, heads=6, key_heads=3, size=80, value_size=80)
+    assert proved_kernel(states) is passes
+    assert tried == [states]
+
+
+def test_a_kernel_that_passes_its_trial_is_used_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "proved_kernel", lambda states: of_zeros)
     row_kernel.cache_clear()
-    monkeypatch.setattr(attention, "proved_kernel", lambda device: passes)
-    assert (row_kernel("cuda"), row_kernel("cpu"), row_kernel("mps")) == (passes, masked_rows, masked_rows)
+    assert [row_kernel(kind(device)) for device in (CUDA, CPU, MPS)] == [of_zeros, masked_rows, masked_rows]
     row_kernel.cache_clear()
-    monkeypatch.setattr(attention, "proved_kernel", lambda device: None)
-    assert row_kernel("cuda") is masked_rows
+    monkeypatch.setattr(attention, "proved_kernel", lambda states: None)
+    assert row_kernel(kind(CUDA)) is masked_rows
     row_kernel.cache_clear()
 
 
@@ -100,9 +119,10 @@ _INTERPRETED = """
 import sys, torch
 from adapters.local.inference import kernels
 from adapters.local.inference.attention import proved_kernel
-from tests.inference.with_torch.test_attention import CASES, states, written_out
+from tests.inference.with_torch.test_attention import CASES, kind, states, written_out
 
-assert proved_kernel("cpu") is kernels.attend_rows
+assert proved_kernel(kind()) is kernels.attend_rows
+assert proved_kernel(kind(heads=9, key_heads=3, size=96, value_size=96)) is kernels.attend_rows
 for processors in (1, 9, 132):  # one program a row and head, several, and more than there are blocks
     kernels._processors = lambda device: processors
     for case in CASES.values():
@@ -113,13 +133,22 @@ for processors in (1, 9, 132):  # one program a row and head, several, and more 
             got = kernels.attend_rows(*parts, ranges, query.shape[-1] ** -0.5)
             assert got.dtype == dtype
             torch.testing.assert_close(got.float(), expected, atol=tolerance, rtol=tolerance)
-counts = [kernels.split_count(*n) for n in ((8, 4096, 132), (512, 4096, 132), (8, 64, 132), (8, 9999, 9999))]
+counts = [kernels.split_count(*n, 64) for n in ((8, 4096, 132), (512, 4096, 132), (8, 64, 132), (8, 9999, 9999))]
 assert counts == [32, 1, 1, 64]
+assert kernels.split_count(8, 64, 132, 16) == 4
+
+from tests.inference.with_torch.test_rotary import rotated, turned
+for dtype, tolerance in ((torch.float32, 1e-6), (torch.float16, 4e-3)):
+    for size in (64, 80):
+        parts = [part.to(dtype) for part in turned(size)]
+        for got, expected in zip(kernels.rotate_heads(*parts), rotated(*parts), strict=True):
+            assert got.dtype == dtype
+            torch.testing.assert_close(got, expected, atol=tolerance, rtol=tolerance)
 """
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_the_kernel_sees_what_is_written_out() -> None:
+def test_the_kernels_give_what_is_written_out() -> None:
     """In Triton's interpreter, which has to be chosen before Triton is imported; it has no 16-bit `bfloat16`."""
     done = subprocess.run(
         [sys.executable, "-c", _INTERPRETED],

@@ -7,6 +7,7 @@ import copy
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from threading import current_thread
 from typing import Any
 
 import anyio
@@ -25,9 +26,12 @@ from adapters.local.inference.errors import (
     PromptTooLong,
     QueueFull,
 )
-from adapters.local.inference.model import BatchedModel
+from adapters.local.inference.model import BatchedModel, Piece
 from adapters.local.inference.request import GREEDY, Finish, Job, Sampling, siblings
+from adapters.local.inference.run import Run
 from adapters.local.inference.scheduler import Limits
+from adapters.local.inference.stats import Stats
+from adapters.local.inference.stream import JobStream
 from tests.inference.with_torch.tiny import CONTEXT, VOCABULARY, generated, ids_of, read, running, tiny
 
 pytestmark = pytest.mark.anyio
@@ -156,6 +160,77 @@ async def test_a_cancelled_job_is_gone_by_the_next_step_and_its_row_is_taken_ove
         assert [token.id for token in tokens] == generated(tiny(), PROMPT[5:30], 4)
 
 
+@pytest.mark.parametrize("leaves", range(3))
+async def test_who_is_cancelled_during_a_pass_over_prompts_makes_room_before_the_others_decode(
+    leaves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [PROMPT[start : start + 20] for start in (0, 10, 20)]
+    model = BatchedModel(tiny(), rows=4)
+    prefill, decode = model.prefill, model.decode
+    seen: list[tuple[int, Stats]] = []
+
+    def prefill_meanwhile_one_leaves(pieces: list[Piece]) -> Any:
+        logits = prefill(pieces)
+        if len(late) == 2 and not seen:
+            writers[leaves].cancel()
+            seen.append((0, engine.stats()))
+        return logits
+
+    def decode_counted(ids: list[int], positions: list[int]) -> Any:
+        if len(seen) == 1:
+            seen.append((len(ids), engine.stats()))
+        return decode(ids, positions)
+
+    monkeypatch.setattr(model, "prefill", prefill_meanwhile_one_leaves)  # the seam to the device
+    monkeypatch.setattr(model, "decode", decode_counted)
+    engine = Engine(model, Limits(rows=4, chunk=8, keep=0))
+    late: list[JobStream] = []
+    engine.start()
+    try:
+        writers = [engine.submit(Job(prompt_ids=prompt, max_tokens=100)) for prompt in prompts]
+        begun = [[await anext(stream)] for stream in writers]
+        late += engine.submit_all([Job(prompt_ids=PROMPT[i:], max_tokens=3) for i in (0, 1)])
+        answers = [[*first, *[step async for step in stream]] for first, stream in zip(begun, writers, strict=True)]
+        others = [await read(stream) for stream in late]
+    finally:
+        await anyio.to_thread.run_sync(engine.close)
+    (_, before), (decoded, after) = seen
+    assert (before.running, before.prefilling, before.waiting) == (3, 1, 1)
+    assert (decoded, after.running, after.prefilling, after.waiting) == (2, 2, 2, 0)
+    for i, (prompt, steps) in enumerate(zip(prompts, answers, strict=True)):
+        ids = [step.token.id for step in steps if step.token is not None]
+        assert ids == generated(tiny(), prompt, 100)[: len(ids)]
+        assert steps[-1].finish is not None
+        assert steps[-1].finish.reason == ("cancelled" if i == leaves else "length")
+    for i, (tokens, _) in enumerate(others):
+        assert [token.id for token in tokens] == generated(tiny(), PROMPT[i:], 3)
+
+
+async def test_a_cancel_is_not_lost_while_another_job_is_taken_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams: list[JobStream] = []
+
+    class Meddling(Run):
+        """As soon as anybody asks whether it was cancelled, the first job is."""
+
+        @property
+        def cancelled(self) -> bool:
+            if streams and self.stream is not streams[0]:
+                streams[0].cancel()
+            return self._cancelled
+
+        @cancelled.setter
+        def cancelled(self, value: bool) -> None:
+            self._cancelled = value
+
+    monkeypatch.setattr("adapters.local.inference.engine.Run", Meddling)
+    async with running(rows=2) as engine:
+        first = engine.submit(LONG)
+        await anext(first)
+        streams.append(first)
+        await read(engine.submit(Job(prompt_ids=PROMPT, max_tokens=1)))
+        assert (await read(first))[1].reason == "cancelled"
+
+
 async def test_cancelling_is_heeded_wherever_a_job_is_and_however_often_it_is_said() -> None:
     async with running(rows=1, chunk=4, idle_chunk=4) as engine:
         filling = engine.submit(Job(prompt_ids=PROMPT, max_tokens=100))
@@ -244,6 +319,17 @@ async def test_a_common_beginning_is_taken_over_and_changes_nothing() -> None:
     assert [[token.id for token in tokens] for tokens, _ in answers] == [generated(tiny(), p, 20) for p in prompts]
 
 
+async def test_nothing_is_taken_over_from_jobs_of_another_salt() -> None:
+    async with running(rows=4) as engine:
+
+        async def cached(salt: str) -> int:
+            tokens, finish = await read(engine.submit(Job(prompt_ids=PROMPT, max_tokens=5, salt=salt)))
+            assert [token.id for token in tokens] == generated(tiny(), PROMPT, 5)
+            return finish.cached_tokens
+
+        assert [await cached(salt) for salt in ("", "ann", "bob", "ann", "")] == [0, 0, 0, 80, 80]
+
+
 async def test_decoding_goes_on_while_a_long_prompt_is_prefilled() -> None:
     async with running(rows=2, chunk=8) as engine:
         stream = engine.submit(LONG)
@@ -267,6 +353,35 @@ async def test_closing_ends_all_jobs_and_refuses_new_ones() -> None:
         with pytest.raises(EngineClosed):
             engine.submit(LONG)
         assert not engine.dead
+
+
+async def test_memory_that_does_not_suffice_for_a_prompt_ends_its_job_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(rows=2) as engine:
+        other = engine.submit(LONG)
+        await anext(other)
+        prefill = engine._model.prefill
+
+        def fails(pieces: list[Piece]) -> Any:
+            monkeypatch.setattr(engine._model, "prefill", prefill)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(engine._model, "prefill", fails)  # the seam to the device
+        _, finish = await read(engine.submit(Job(prompt_ids=PROMPT[:40], max_tokens=3)))
+        assert (finish.reason, str(finish.error)) == ("error", "the device has no memory for this prompt")
+        assert not engine.dead
+        _, finish = await read(engine.submit(Job(prompt_ids=PROMPT[:40], max_tokens=3)))
+        assert finish.reason == "length"
+        assert (await read(other))[1].reason == "length"
+
+
+async def test_the_thread_takes_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(
+        "adapters.local.inference.engine.use_device", lambda device: taken.append(current_thread().name)
+    )
+    async with running() as engine:
+        await read(engine.submit(Job(prompt_ids=[1], max_tokens=1)))
+    assert taken == ["inference"]
 
 
 async def test_a_fault_of_the_device_ends_all_jobs_and_the_engine(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from typing import Any
 
 import pytest
 import torch
+import transformers
 
+from adapters.local import model_config
 from adapters.local.inference import free
 from adapters.local.inference.errors import UnsupportedModel
-from adapters.local.inference.free import check_device, free_bytes, token_bytes
-from adapters.local.inference.model import BatchedModel
-from tests.inference.with_torch.tiny import ARCHITECTURES, tiny
+from adapters.local.inference.free import check_device, free_bytes, use_device
+from adapters.local.inference.model import BatchedModel, own_context, token_bytes
+from tests.inference.with_torch.tiny import ARCHITECTURES, SHAPE, tiny
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -21,12 +24,26 @@ def test_a_token_takes_what_the_cache_is_made_with(name: str) -> None:
     assert cache.nbytes == token_bytes(model) * 2 * cache.capacity
 
 
-def test_quantised_weights_compute_in_another_type() -> None:
-    class Quantised:
-        config = tiny().config
-        dtype = torch.int8
+def test_keys_and_values_that_are_kept_otherwise_than_as_heads_are_counted_as_they_are() -> None:
+    config = transformers.DeepseekV3Config(**SHAPE | SMALL_DEEPSEEK)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    cache = BatchedModel(model, rows=2, context=100).cache
+    assert cache.nbytes == token_bytes(model) * 2 * cache.capacity
 
-    assert token_bytes(Quantised()) * 2 == token_bytes(tiny())
+
+SMALL_DEEPSEEK = {
+    "num_key_value_heads": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 32,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 24,
+}
 
 
 ABSENT = {
@@ -51,35 +68,32 @@ def test_devices_that_are_there_are_fine(monkeypatch: pytest.MonkeyPatch) -> Non
         check_device(name)
 
 
-def test_most_of_a_gpus_free_memory_is_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 4000))
+def test_a_thread_takes_the_device_that_it_works_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    for name in ("cpu", "mps", "cuda", "cuda:1"):
+        use_device(torch.device(name))
+    assert taken == [torch.device("cuda:1")]
+
+
+def test_a_gpus_free_memory_is_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[int] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(200))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (800 + sum(freed), 4000))
     monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: 3000)
     monkeypatch.setattr(torch.mps, "current_allocated_memory", lambda: 1000)
-    assert free_bytes(torch.device("cuda:0")) == 900
+    assert free_bytes(torch.device("cuda:0")) == 1000
     assert free_bytes(torch.device("mps")) == 1800
 
 
-LIMITS = {
-    "no limit": ({"memory.max": "max\n", "memory.current": "5\n"}, 4000 * 512),
-    "no group": ({}, 4000 * 512),
-    "a container's": ({"memory.max": "3000\n", "memory.current": "1000\n"}, 1000),
-    "one that is passed": ({"memory.max": "3000\n", "memory.current": "4000\n"}, 0),
-}
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_folder_tells_without_torch_what_a_token_takes_and_how_many_there_are(name: str) -> None:
+    model = tiny(name)
+    config = json.loads(model.config.to_json_string(use_diff=False))
+    assert model_config.token_bytes(config, "float32") == token_bytes(model)
+    assert model_config.longest_context(config) == own_context(model.config)
 
 
-@pytest.mark.parametrize(("files", "bytes"), LIMITS.values(), ids=LIMITS)
-def test_the_half_of_what_the_machine_or_the_container_leaves(
-    files: dict[str, str], bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable: 4000 kB\n")
-    monkeypatch.setattr(free, "_CGROUP", tmp_path)
-    monkeypatch.setattr(free, "_MEMORY", tmp_path / "meminfo")
-    assert free_bytes(torch.device("cpu")) == bytes
-
-
-def test_without_linux_it_is_the_half_of_all_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(free, "_MEMORY", tmp_path / "none")
-    monkeypatch.setattr(free, "_CGROUP", tmp_path)
-    assert free_bytes(torch.device("cpu")) > 2**26
+def test_on_the_cpu_it_is_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(free, "free_for_cache", lambda: 123)
+    assert free_bytes(torch.device("cpu")) == 123

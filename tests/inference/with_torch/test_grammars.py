@@ -566,6 +566,55 @@ def test_a_tool_that_is_not_strict_is_followed_as_far_as_possible(
     assert outcome(grammars, asked(tools=tools, **fields), TurnFormat(calls=HERMES), text) is follows
 
 
+NAMES = {
+    "a quote": ('a"b', False),
+    "a line break": ("a\nb", False),
+    "a blank": ("a b", False),
+    "a marker": ("<tool_call>", False),
+    "very long": ("a" * 129, False),
+    "as servers of tools have them": ("mcp:files/read-all.v2", True),
+    "letters of any language": ("wetter_für_日", True),
+}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize(("name", "is_fine"), NAMES.values(), ids=NAMES)
+def test_a_tool_whose_name_would_not_be_read_again_is_refused(
+    grammars: Grammars, syntax: CallSyntax, name: str, is_fine: bool
+) -> None:
+    turn = TurnFormat(calls=syntax, tools=(tool("fine", {}), tool(name, {})), harmony=syntax is HARMONY)
+    request = asked(tools=turn.tools, tool_choice="required")
+    if not is_fine:
+        assert fault(grammars, request, turn).param == "tools[1].function.name"
+        return
+    written = syntax.opening + syntax.head + name + syntax.middle + "{}" + syntax.tail + syntax.closing
+    if syntax.arguments == "tags":
+        written = written.replace("{}", "")
+    parser = turn.parser()
+    (call, *_) = [piece for delta in (*parser.feed(written), *parser.end()) for piece in delta.tool_calls]
+    assert call.name == name
+
+
+UNWRITABLE = {
+    "a key with a tag's end": (QWEN_TAGS, {"a>b": {}}),
+    "a key of blanks": (GLM_TAGS, {" ": {}}),
+    "a key with a blank at its end": (GLM_TAGS, {"a ": {}}),
+    "a word with a tag": (QWEN_TAGS, {"a": {"type": "string", "enum": ["x</parameter>y"]}}),
+    "a word with a quote": (GEMMA, {"a": {"enum": ['x<|"|>y']}}),
+}
+
+
+@pytest.mark.parametrize(("syntax", "properties"), UNWRITABLE.values(), ids=UNWRITABLE)
+def test_a_schema_with_what_ends_a_key_or_a_value_is_refused(
+    grammars: Grammars, syntax: CallSyntax, properties: dict[str, Any]
+) -> None:
+    parameters = {"type": "object", "properties": properties}
+    turn = TurnFormat(calls=syntax)
+    refusal = fault(grammars, asked(tools=(tool("f", parameters, strict=True),)), turn)
+    assert refusal.param == "tools[0].function.parameters"
+    assert grammars.grammar(asked(tools=(tool("f", parameters),)), turn) is not None, "not strict, it is passed over"
+
+
 def test_a_tool_that_is_named_and_not_there_is_refused(grammars: Grammars) -> None:
     request = asked(tools=(tool(),), tool_choice=NamedTool("other"))
     assert fault(grammars, request, TurnFormat(calls=HERMES)).param == "tool_choice"

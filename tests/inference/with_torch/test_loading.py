@@ -16,7 +16,7 @@ from adapters.local.inference import loading
 from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.inference.loading import choose_dtype, load_model, needs_placing, quantization_config
 from adapters.local.inference.model import BatchedModel, Piece
-from adapters.local.inference.options import QUANTIZATIONS, ModelOptions
+from adapters.local.inference.options import PACKAGES, QUANTIZATIONS, ModelOptions
 from adapters.local.inference.progress import Report, tensor_sizes, weights_progress
 from tests.inference.with_torch.tiny import SHAPE, tiny
 
@@ -74,6 +74,9 @@ DTYPES: dict[str, tuple[str, Any, Any, bool, Any]] = {
     "an old card": ("auto", torch.float32, CUDA, False, torch.float16),
     "nothing said": ("auto", None, CUDA, True, torch.bfloat16),
     "half already": ("auto", torch.float16, CUDA, True, "auto"),
+    "as good as the card": ("auto", torch.bfloat16, CUDA, True, "auto"),
+    "newer than the card": ("auto", torch.bfloat16, CUDA, False, torch.float16),
+    "the CPU takes that too": ("auto", torch.bfloat16, CPU, False, "auto"),
     "as asked for": ("float32", torch.float16, CUDA, True, torch.float32),
 }
 
@@ -82,7 +85,8 @@ DTYPES: dict[str, tuple[str, Any, Any, bool, Any]] = {
 def test_the_type_suits_folder_and_device(
     name: str, own: Any, device: Any, bf16: bool, expected: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bf16)
+    # A card without it is one to torch, which then computes it in float32.
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or bf16)
     config = transformers.LlamaConfig()
     config.dtype = own
     assert choose_dtype(name, config, device) == expected
@@ -90,20 +94,12 @@ def test_the_type_suits_folder_and_device(
 
 # ---------------------------------------------------------------- fewer bits
 
-PACKAGES = {
-    "int8": ("accelerate", "bitsandbytes"),
-    "nf4": ("accelerate", "bitsandbytes"),
-    "torchao-int8": ("accelerate", "torchao"),
-    "torchao-int4": ("accelerate", "torchao"),
-    "torchao-float8": ("accelerate", "torchao"),
-}
-
 
 def options(quantization: str) -> ModelOptions:
     return ModelOptions(device="cpu", threads=1, quantization=quantization)  # type: ignore[arg-type]  # also wrong ones
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", [name for name in PACKAGES if name != "torchao-int4"])
 def test_what_a_quantisation_takes_is_named_where_it_is_missing(
     name: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,15 +108,25 @@ def test_what_a_quantisation_takes_is_named_where_it_is_missing(
     with pytest.raises(UnsupportedModel) as caught:
         load_model(folder, options(name))
     missing = PACKAGES[name]
-    assert str(caught.value) == (
-        f"quantization: {name} needs {' and '.join(missing)}; install with: pip install {' '.join(missing)}"
-    )
+    assert str(caught.value) == (f"quantization {name} needs {' and '.join(missing)}: pip install {' '.join(missing)}")
 
 
 def test_only_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "find_spec", lambda package: None if package == "torchao" else object())
-    with pytest.raises(UnsupportedModel, match="torchao-int8 needs torchao; install with: pip install torchao$"):
+    with pytest.raises(UnsupportedModel, match="torchao-int8 needs torchao: pip install torchao$"):
         quantization_config(options("torchao-int8"), transformers.LlamaConfig(), "auto")
+
+
+def test_what_only_a_gpu_computes_is_refused_elsewhere(folder: Path) -> None:
+    with pytest.raises(UnsupportedModel, match="torchao-int4 is for CUDA alone, and the device is cpu"):
+        load_model(folder, options("torchao-int4"))
+
+
+@pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
+@pytest.mark.parametrize("name", [name for name in PACKAGES if name.startswith("torchao")])
+def test_torchao_knows_what_it_is_asked_for(name: str) -> None:
+    config = loading._METHODS[name](torch.bfloat16).quant_type
+    assert type(config).__name__.lower().startswith(name.removeprefix("torchao-"))
 
 
 def test_an_unknown_quantisation_is_refused(folder: Path) -> None:
@@ -139,7 +145,7 @@ def awq(folder: Path, to: Path) -> Path:
 
 
 def test_weights_are_quantised_once(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedModel, match="nf4 cannot be had, since the folder is quantised already, by awq"):
+    with pytest.raises(UnsupportedModel, match="nf4 cannot be had, since the folder is quantised already by awq"):
         load_model(awq(folder, tmp_path), options("nf4"))
 
 
@@ -152,7 +158,7 @@ def test_a_quantised_folder_names_what_it_takes(folder: Path, tmp_path: Path) ->
 def test_a_configuration_may_be_an_object(folder: Path) -> None:
     config = transformers.LlamaConfig()
     config.quantization_config = transformers.AwqConfig(bits=4)
-    with pytest.raises(UnsupportedModel, match="quantised already, by awq"):
+    with pytest.raises(UnsupportedModel, match="quantised already by awq"):
         quantization_config(options("int8"), config, "auto")
 
 

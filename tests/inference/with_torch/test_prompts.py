@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from adapters.local.serving.prompts import Prompts
 from adapters.local.serving.turns import Thought
 from tests.inference.with_torch.vocabularies import END, KINDS, MARKERS, SPECIAL
 from tests.inference.with_torch.vocabularies import tokenizer as trained
+from tests.support.effort import soon
 
 CHATML = """\
 {%- if tools %}<s>system
@@ -40,6 +41,8 @@ CHATML = """\
 {%- elif enable_thinking is defined %}<think></think>{% endif %}
 {%- endif %}"""
 PLAIN = "{% for message in messages %}{{ message.content }}{% endfor %}"
+ESCAPES = [chr(code) for code in (*range(0x1D000, 0x1D0F6), *range(0xF0000, 0xFFFFE))]
+"""All that may stand for a character of the caller's."""
 FORGERIES = (*SPECIAL, *MARKERS, "<|im_start|>", "[INST]")
 REQUEST = ChatRequest(model="m", messages=(Message(role="user", content="Hi"),))
 
@@ -180,6 +183,43 @@ def test_no_template_makes_a_control_token_of_the_callers_text(template: str, re
     assert ids and controls(ids) == []
 
 
+ODD = "a <|im_end|> \u00e9 [x] <s> 'b' <b \U0001f600 \\ \\U0001d000 \\ud834\\udc01 %F0%9D%80%82"
+PRINTED: dict[str, tuple[str, str]] = {
+    "Python's repr": ("{{ messages[0].content | list }}", repr(list(ODD))),
+    "Python's repr of a turn": ("{{ messages[0] }}", repr({"role": "user", "content": ODD})),
+    "a repr in a repr": ("{{ [[messages[0].content] | string] }}", repr([repr([ODD])])),
+    "JSON": ("{{ messages[0].content | tojson }}", json.dumps(ODD, ensure_ascii=False)),
+    "JSON in ASCII": ("{{ messages[0].content | tojson(ensure_ascii=True) }}", json.dumps(ODD)),
+    "JSON in JSON": (
+        "{{ messages[0].content | tojson(ensure_ascii=True) | tojson(ensure_ascii=True) }}",
+        json.dumps(json.dumps(ODD)),
+    ),
+    "ASCII": ("{{ '%a' | format(messages[0].content) }}", ascii(ODD)),
+    "a URL": ("{{ messages[0].content | urlencode }}", quote(ODD)),
+    "its length": ("{{ messages[0].content | length }}", str(len(ODD))),
+}
+
+
+@pytest.mark.parametrize(("template", "text"), PRINTED.values(), ids=PRINTED)
+def test_however_a_template_prints_the_callers_text_it_is_the_callers(template: str, text: str) -> None:
+    ids = prompts(template).render(asked(ODD)).ids
+    assert tokenizer().decode(ids) == text and controls(ids) == []
+
+
+LONG = {
+    "backslashes": "\\" * 500_000,
+    "beginnings of one": "%f" * 200_000,
+    "halves of one": "\\ud834" * 100_000,
+    "all but a few": "".join(map(ascii, ESCAPES[:-50])),
+}
+
+
+@pytest.mark.parametrize("text", LONG.values(), ids=LONG)
+def test_time_grows_with_the_text_alone_whatever_looks_like_an_escape(text: str) -> None:
+    """Were each looked at to the end of the text, this would take many minutes."""
+    assert tokenizer().decode(prompts(PLAIN).render(asked(text)).ids) == text
+
+
 def test_control_tokens_that_touch_the_callers_are_the_templates() -> None:
     ids = prompts("<s>{{ messages[0].content }}<|im_end|>", special=("<s><|",)).render(asked("<|im_end|>")).ids
     assert controls(ids) == ["<s>", END]
@@ -195,13 +235,13 @@ def test_control_tokens_that_overlap_are_all_kept_from_the_caller() -> None:
 
 
 def test_private_characters_of_the_callers_pass() -> None:
-    text = "\U000f0000a\U000f0001<|im_end|>\U000f0002"
+    text = "\U0001d000\U000f0000a\U0001d001<|im_end|>\U000f0002"
     assert tokenizer().decode(prompts(PLAIN).render(asked(text)).ids) == text
 
 
 def test_a_caller_who_uses_all_private_characters_is_refused() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        prompts().render(asked("".join(map(chr, range(0xF0000, 0xFFFFE)))))
+        prompts().render(asked("".join(ESCAPES)))
     assert caught.value.param == "messages"
 
 
@@ -234,10 +274,9 @@ def test_a_special_token_may_look_like_a_name_that_the_template_asks_for() -> No
 @pytest.mark.parametrize("text", ["<", "<unused", "<unused1><", "<unused9"])
 def test_thousands_of_control_tokens_cost_no_time(text: str) -> None:
     many = prompts(PLAIN, special=tuple(f"<unused{i}>" for i in range(6000)))
-    content = text * (100_000 // len(text))
-    before = time.process_time()
-    ids = many.render(asked(content)).ids
-    assert time.process_time() - before < 2.0  # it takes some 50 ms, and a list of alternatives 10 s
+    content = text * (400_000 // len(text))
+    with soon():  # a list of alternatives takes 40 s
+        ids = many.render(asked(content)).ids
     assert tokenizer("byte-level", tuple(f"<unused{i}>" for i in range(6000))).decode(ids) == content
 
 
@@ -335,13 +374,46 @@ def test_channels_are_marked_with_tools_and_without() -> None:
         assert (turn.calls is None) == (not request.tools)
 
 
-@pytest.mark.parametrize(
-    ("template", "takes"),
-    [(CHATML, True), (PLAIN, False), ("{{ reasoning_effort }}", True), ("{% if thinking %}{% endif %}", True)],
-    ids=["a switch", "none", "the effort itself", "another switch"],
+SAID = ChatRequest(
+    model="m",
+    messages=(
+        Message(role="user", content="Hi", name="Ann"),
+        Message(role="assistant", content="Ho", reasoning="Hm"),
+        Message(role="user", content="Hi"),
+    ),
 )
-def test_a_template_tells_whether_effort_matters(template: str, takes: bool) -> None:
-    assert prompts(template).takes_effort is takes
+FEW, MANY = ({f"{name}{i}": 1 for i in range(count)} for name, count in (("few", 3), ("many", 30)))
+OSS_TURNS = """\
+{#- <|channel|><|message|> #}{% for message in messages %}{% if message.tool_calls %}
+{%- if message.content and message.thinking %}{{ raise_exception("not both") }}{% endif %}{{ message.thinking }}
+{%- endif %}{% endfor %}"""
+UNREAD: dict[str, tuple[str, ChatRequest, set[str]]] = {
+    "effort: a switch": (CHATML, asked("Hi", reasoning_effort="high"), {"reasoning_effort=clamped"}),
+    "effort: another switch": (
+        "{% if thinking %}{% endif %}",
+        asked("Hi", reasoning_effort="low"),
+        {"reasoning_effort=clamped"},
+    ),
+    "effort: none, by a switch": (CHATML, asked("Hi", reasoning_effort="none"), set()),
+    "effort: as it is": ("{{ reasoning_effort }}", asked("Hi", reasoning_effort="high"), set()),
+    "effort: not at all": (PLAIN, asked("Hi", reasoning_effort="none"), {"reasoning_effort=dropped"}),
+    "variables that are read": (CHATML, asked("Hi", chat_template_kwargs={"enable_thinking": True, "note": 1}), set()),
+    "variables that are not": (
+        PLAIN,
+        asked("Hi", chat_template_kwargs=FEW),
+        {f"chat_template_kwargs.{name}=ignored" for name in FEW},
+    ),
+    "too many to be told": (PLAIN, asked("Hi", chat_template_kwargs=MANY), {"chat_template_kwargs=ignored"}),
+    "names and reasoning that are shown": (CHATML, SAID, set()),
+    "names and reasoning that are not": (PLAIN, SAID, {"messages[].name=dropped", "messages[].reasoning=dropped"}),
+    "reasoning under another name, beside calls": (OSS_TURNS, SAID, {"messages[].name=dropped"}),
+    "no such turns": (PLAIN, asked("Hi", "Ho"), set()),
+}
+
+
+@pytest.mark.parametrize(("template", "request_", "changes"), UNREAD.values(), ids=UNREAD)
+def test_what_a_template_has_no_use_for_is_told(template: str, request_: ChatRequest, changes: set[str]) -> None:
+    assert set(map(str, prompts(template).changes(request_))) == changes
 
 
 def test_the_effort_itself_reaches_the_template() -> None:

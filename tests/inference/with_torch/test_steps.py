@@ -6,6 +6,7 @@ import copy
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,7 +69,8 @@ def test_each_shape_is_recorded_once_and_on_its_own_tensors() -> None:
     fixed.record_all()
     assert (len(recorded), seen.shapes) == (4, [])  # 1, 2, 4 and 6 rows
     assert [fixed.decode([i], [i]).tolist() for i in (3, 4)] == [[[3003]], [[4004]]]
-    assert recorded[0]().tolist() == [[4004]]  # as a graph would: from what the tensors hold
+    assert recorded[-1]().tolist() == [[4004]]  # as a graph would: from what the tensors hold
+    assert [len(step()) for step in recorded] == [6, 4, 2, 1]  # the largest first
     assert len(recorded) == 4
 
 
@@ -113,46 +115,87 @@ def test_a_model_with_our_attention_still_generates_by_itself() -> None:
 # ---------------------------------------------------------------- recording
 
 
-class Cuda:
-    """CUDA's streams and graphs, as far as a recorder sees them: a replay runs what was captured once more."""
+class _Stream:
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def __init__(self, refuses: bool = False) -> None:
-        self.refuses = refuses
-        self.pools: list[Any] = []
-        self.captured: Any = None
-        self.step: Any = None
-
-    def Stream(self) -> Any:
-        return self
-
-    def current_stream(self) -> Any:
-        return self
-
-    def wait_stream(self, other: Any) -> None:
+    def wait_stream(self, other: _Stream) -> None:
         pass
 
+
+class Cuda:
+    """CUDA's streams and graphs, as far as a recorder sees them: a replay runs what was captured once more.
+
+    As in torch, a recording that CUDA gives up neither goes back to the stream before nor leaves the pool of memory.
+    """
+
+    def __init__(self) -> None:
+        self.on = [_Stream("the thread's own")]
+        self.recordings: list[tuple[Any, str, str]] = []
+        self.recorded: list[Any] = []
+        self.in_pool: list[Any] = []
+        self.mode: Any = 0
+        self.invalid = False
+        """Whether CUDA gives up the recording under way."""
+        self.dead = False
+        self.memory = self
+
+    def Stream(self) -> _Stream:
+        return _Stream("the recorder's")
+
+    def current_stream(self) -> _Stream:
+        return self.on[-1]
+
+    def current_device(self) -> int:
+        return 1
+
+    def graph_pool_handle(self) -> str:
+        return "the pool"
+
+    def get_sync_debug_mode(self) -> Any:
+        return self.mode
+
+    def set_sync_debug_mode(self, mode: Any) -> None:
+        self.mode = mode
+
+    def synchronize(self) -> None:
+        if self.dead:
+            raise RuntimeError("an illegal memory access was encountered")
+
+    def _cuda_endAllocateToPool(self, device: int, pool: str) -> None:
+        if not self.in_pool:
+            raise RuntimeError("not currently recording")
+        assert self.in_pool.pop() == (device, pool)
+
+    def wait(self) -> None:
+        """What a step does that asks the device for a number."""
+        if self.mode == "error":
+            raise RuntimeError("called a synchronizing CUDA operation\nand more")
+
     @contextmanager
-    def stream(self, stream: Any) -> Iterator[None]:
-        yield
+    def stream(self, stream: _Stream) -> Iterator[None]:
+        depth = len(self.on)
+        self.on.append(stream)
+        try:
+            yield
+        finally:
+            del self.on[depth:]  # back to the stream before, whatever was set meanwhile
 
     def CUDAGraph(self) -> Any:
-        outer = self
-
-        class Graph:
-            def pool(self) -> str:
-                return "the pool"
-
-            def replay(self) -> None:
-                outer.step()
-
-        return Graph()
+        return SimpleNamespace(replay=lambda: self.recorded[-1]())
 
     @contextmanager
-    def graph(self, graph: Any, pool: Any) -> Iterator[None]:
-        if self.refuses:
-            raise RuntimeError("operation not permitted when stream is capturing\nand more")
-        self.pools.append(pool)
-        yield
+    def graph(self, graph: Any, pool: Any, stream: _Stream, capture_error_mode: str) -> Iterator[None]:
+        self.recordings.append((pool, stream.name, capture_error_mode))
+        self.on.append(stream)
+        self.in_pool.append((self.current_device(), pool))
+        try:
+            yield
+        finally:
+            if self.invalid:
+                raise RuntimeError("operation failed due to a previous error during capture\nand more")
+            self.in_pool.pop()
+            self.on.pop()
 
 
 def test_a_recorded_step_is_replayed_and_graphs_share_their_memory() -> None:
@@ -161,29 +204,75 @@ def test_a_recorded_step_is_replayed_and_graphs_share_their_memory() -> None:
     runs = []
 
     def step() -> Any:
-        runs.append(inputs.item())
+        runs.append((inputs.item(), cuda.current_stream().name))
         logits.copy_(inputs * 2)
         return logits
 
-    cuda.step = step
+    cuda.recorded.append(step)
     record = GraphRecorder(cuda)
     replay = record(step)
-    assert len(runs) == 3  # twice to warm up
+    assert runs == [(0, "the recorder's")] * 3  # twice to warm up
     inputs.fill_(21)
     assert replay().item() == 42
     record(step)
-    assert cuda.pools == [None, "the pool"]
+    assert cuda.recordings == [("the pool", "the recorder's", "thread_local")] * 2
+    assert (len(cuda.on), cuda.in_pool, cuda.mode) == (1, [], 0)
 
 
-def test_what_cannot_be_recorded_runs_as_it_is_and_that_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    record = GraphRecorder(Cuda(refuses=True))
+SAID = "steps cannot be recorded and are started kernel by kernel: "
+
+
+def test_a_step_that_waits_for_the_device_is_found_before_it_is_recorded(caplog: pytest.LogCaptureFixture) -> None:
+    cuda = Cuda()
+    record = GraphRecorder(cuda)
     with caplog.at_level(logging.WARNING):
-        steps = [lambda i=i: i for i in range(3)]
-        assert [record(step)() for step in steps] == [0, 1, 2]
-    said = [entry.getMessage() for entry in caplog.records]
-    assert said == [
-        "steps cannot be recorded and are started kernel by kernel: operation not permitted when stream is capturing"
+        for _ in range(2):
+            assert record(cuda.wait) == cuda.wait
+    assert [entry.getMessage() for entry in caplog.records] == [SAID + "called a synchronizing CUDA operation"]
+    assert (cuda.recordings, len(cuda.on), cuda.mode) == ([], 1, 0)
+
+
+def test_after_a_recording_that_failed_steps_run_as_they_are_and_where_they_did(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cuda = Cuda()
+    record = GraphRecorder(cuda)
+    first = record(lambda: "logits")
+    cuda.invalid = True
+    with caplog.at_level(logging.WARNING):
+        assert [record(lambda i=i: i)() for i in range(3)] == [0, 1, 2]  # type: ignore[misc]  # a default of its own
+    assert [entry.getMessage() for entry in caplog.records] == [
+        SAID + "operation failed due to a previous error during capture"
     ]
+    assert [stream.name for stream in cuda.on] == ["the thread's own"]
+    assert (cuda.in_pool, len(cuda.recordings)) == ([], 2)
+    cuda.recorded.append(lambda: None)
+    assert first() == "logits"  # what was recorded before is as good as it was
+
+
+def test_memory_that_does_not_suffice_for_a_graph_ends_recording_alone() -> None:
+    cuda = Cuda()
+    record = GraphRecorder(cuda)
+    runs: list[int] = []
+
+    def step() -> str:
+        runs.append(1)
+        if len(runs) == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return "logits"
+
+    assert record(step)() == "logits"
+    assert (len(cuda.on), cuda.in_pool, len(runs)) == (1, [], 4)
+
+
+def test_what_the_step_itself_raises_is_raised_and_so_is_a_device_that_failed() -> None:
+    cuda = Cuda()
+    with pytest.raises(ZeroDivisionError):
+        GraphRecorder(cuda)(lambda: 1 // 0)
+    assert len(cuda.on) == 1
+    cuda.invalid = cuda.dead = True
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        GraphRecorder(cuda)(lambda: None)
 
 
 # ---------------------------------------------------------------- uploads

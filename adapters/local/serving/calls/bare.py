@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from adapters.canonical import Delta
+from adapters.local.serving.calls.head import MOST_HEAD
 from adapters.local.serving.calls.marked import MarkedCalls
 from adapters.local.serving.calls.syntax import Body, Numbers, Opener
 
@@ -20,6 +21,7 @@ class BareCalls:
         self._open = body
         self._marked = marked
         self._numbers = marked.numbers if marked is not None else Numbers()
+        self._blanks: list[str] = []
         self._held = ""
         self._body: Body | None = None
         self._state = self._at_start
@@ -34,22 +36,28 @@ class BareCalls:
     def end(self) -> list[Delta]:
         if self._body is not None:
             return self._body.end()
-        held = [Delta(self._held)] if self._held else []
+        text = "".join(self._blanks) + self._held
+        held = [Delta(text)] if text else []
         return held + (self._marked.end() if self._marked is not None else [])
 
     def _at_start(self, text: str) -> list[Delta]:
+        if not self._held:
+            first = text.lstrip()
+            self._blanks.append(text[: len(text) - len(first)])
+            text = first
         self._held += text
-        stripped = self._held.lstrip()
-        looks = self._looks(stripped) if stripped else None
-        if looks is None:
+        looks = self._looks(self._held[:MOST_HEAD]) if self._held else None
+        if looks is None and len(self._held) < MOST_HEAD:
             return []
-        held, self._held = self._held, ""
+        lead, held = "".join(self._blanks), self._held
+        self._blanks.clear()
+        self._held = ""
         if not looks:
             self._state = self._after
-            return self._after(held)
-        self._body = self._open(self._numbers, held[: len(held) - len(stripped)])
+            return self._after(lead + held)
+        self._body = self._open(self._numbers, lead)
         self._state = self._in_body
-        return self._in_body(stripped)
+        return self._in_body(held)
 
     def _in_body(self, text: str) -> list[Delta]:
         assert self._body is not None

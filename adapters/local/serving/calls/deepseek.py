@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 
 from adapters.canonical import Tool
 from adapters.local.serving.calls.marked import MarkedCalls
-from adapters.local.serving.calls.named import NamedObject
+from adapters.local.serving.calls.named import named_object
 from adapters.local.serving.calls.syntax import CallReader, CallSyntax
 
 
@@ -21,12 +20,12 @@ def _marker(words: str) -> str:
 
 _ALL, _ALL_END = _marker("tool calls begin"), _marker("tool calls end")
 _ONE, _ONE_END, _SEP = _marker("tool call begin"), _marker("tool call end"), _marker("tool sep")
-_HEAD = re.compile(rf"\s*(?:function{_SEP})?([^\s<{{]+)\s*(?:{_SEP})?\s*(?:```(?:json)?\s*)?(?=\{{)")
+_HEAD = re.compile(rf"\s*(?:function{_SEP})?([^\s<{{]+)\s*(?:{_SEP}\s*)?(?:```(?:json)?\s*)?(?=\{{)")
 _FENCED_HEAD = f"{_ONE}function{_SEP}"
 
 
 def _reader(tools: Sequence[Tool]) -> CallReader:
-    body = partial(NamedObject, head=_HEAD)
+    body = named_object(_HEAD)
     return MarkedCalls(_ONE, ("```", _ONE_END), body, around=(_ALL, _ALL_END))
 
 

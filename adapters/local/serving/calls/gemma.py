@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
-from adapters.canonical import Delta, Tool
-from adapters.local.serving.calls.head import Head
+from adapters.canonical import Tool
+from adapters.local.serving.calls.head import NamedCall
 from adapters.local.serving.calls.marked import MarkedCalls
-from adapters.local.serving.calls.syntax import CallReader, CallSyntax, Numbers
+from adapters.local.serving.calls.syntax import CallReader, CallSyntax
 from adapters.wire.json_text import NotJson, dump_text, loads
 from adapters.wire.think import overlap
 
@@ -21,41 +22,25 @@ _STRUCTURE = re.compile(re.escape(_QUOTE) + r"|[{}\[\],:]")
 
 
 class GemmaArguments:
-    """One call, its arguments rewritten as JSON while they come. Fulfils `Body`."""
+    """The arguments of one call, rewritten as JSON while they come. Fulfils `head.Arguments`."""
 
-    def __init__(self, numbers: Numbers, lead: str) -> None:
-        self._numbers = numbers
-        self._lead = lead
-        self._head = Head(_HEAD)
+    def __init__(self) -> None:
         self._held = ""
+        self._word: list[str] = []
+        """Of a key or a value without quotes, what has come and holds no mark."""
         self._depth = 0
         self._in_string = False
         self._over = False
-        self.failed = False
 
-    def feed(self, text: str) -> tuple[list[Delta], str | None]:
-        deltas: list[Delta] = []
-        if not self._head.name:
-            rest = self._head.feed(text)
-            if rest is None:
-                return self._fail() if self._head.failed else ([], None)
-            deltas.append(self._numbers.open(self._head.name))
-            text = rest
+    def feed(self, text: str) -> tuple[str, str | None]:
         self._held += text
         pieces: list[str] = []
         while not self._over and (self._string(pieces) if self._in_string else self._structure(pieces)):
             pass
-        deltas += self._numbers.more("".join(pieces))
-        return deltas, self._held if self._over else None
+        return "".join(pieces), self._held if self._over else None
 
-    def end(self) -> list[Delta]:
-        if not self._head.name:
-            return [Delta(self._lead + self._head.held)]
-        return self._numbers.more(dump_text(self._held)[1:-1] if self._in_string else self._held)
-
-    def _fail(self) -> tuple[list[Delta], str | None]:
-        self.failed = True
-        return [Delta(self._lead)], self._head.held
+    def end(self) -> str:
+        return dump_text(self._held)[1:-1] if self._in_string else "".join(self._word) + self._held
 
     def _string(self, pieces: list[str]) -> bool:
         text, found, rest = self._held.partition(_QUOTE)
@@ -72,8 +57,12 @@ class GemmaArguments:
         """Up to and with the next mark; a word before it is a key or a value."""
         mark = _STRUCTURE.search(self._held)
         if mark is None:
+            sure = len(self._held) - overlap(self._held, _QUOTE)
+            self._word.append(self._held[:sure])
+            self._held = self._held[sure:]
             return False
-        word = self._held[: mark.start()].strip()
+        word = "".join((*self._word, self._held[: mark.start()])).strip()
+        self._word.clear()
         self._held = self._held[mark.end() :]
         if word:
             pieces.append(dump_text(word) if mark[0] == ":" else _value(word))
@@ -93,7 +82,7 @@ def _value(word: str) -> str:
 
 
 def _reader(tools: Sequence[Tool]) -> CallReader:
-    return MarkedCalls(_BEGIN, (_END,), GemmaArguments)
+    return MarkedCalls(_BEGIN, (_END,), partial(NamedCall, head=_HEAD, arguments=lambda _: GemmaArguments()))
 
 
 GEMMA = CallSyntax(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 
 from adapters.canonical import Tool
 from adapters.local.serving.calls.bare import BareCalls
 from adapters.local.serving.calls.marked import MarkedCalls
-from adapters.local.serving.calls.named import NamedObject
+from adapters.local.serving.calls.named import named_object
 from adapters.local.serving.calls.syntax import CallReader, CallSyntax, Tags
-from adapters.local.serving.calls.tags import Shape, TaggedArguments
+from adapters.local.serving.calls.tags import Shape, tagged_call
 
 _BEGIN, _END = "<tool_call>", "</tool_call>"
 _KEY, _KEY_END, _VALUE, _VALUE_END = "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"
@@ -30,7 +29,7 @@ _LINE = re.compile(r"\s*(\S+)[ \t]*\n\s*(?=\{)")
 
 
 def _reader(tools: Sequence[Tool]) -> CallReader:
-    return MarkedCalls(_BEGIN, (), partial(TaggedArguments, shape=_SHAPE, tools=tools))
+    return MarkedCalls(_BEGIN, (), tagged_call(_SHAPE, tools))
 
 
 def _line_reader(tools: Sequence[Tool]) -> CallReader:
@@ -44,7 +43,7 @@ def _line_reader(tools: Sequence[Tool]) -> CallReader:
             return False
         return (rest.lstrip()[:1] == "{") if line_break and rest.strip() else None
 
-    return BareCalls(looks, partial(NamedObject, head=_LINE))
+    return BareCalls(looks, named_object(_LINE))
 
 
 GLM_TAGS = CallSyntax(

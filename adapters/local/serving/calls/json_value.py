@@ -9,12 +9,22 @@ _INSIDE = re.compile(r'["\\]')
 
 
 class ValueEnd:
-    """Watches one JSON value that is an object, a list or a string; looks at brackets and quotes alone."""
+    """Watches one JSON value that is an object, a list or a string; looks at brackets and quotes alone.
+
+    Fulfils `head.Arguments`, since the value needs no rewriting.
+    """
 
     def __init__(self) -> None:
         self._depth = 0
         self._in_string = False
         self._escaped = False
+
+    def feed(self, text: str) -> tuple[str, str | None]:
+        end = self.find(text)
+        return text[:end], None if end is None else text[end:]
+
+    def end(self) -> str:
+        return ""
 
     def find(self, text: str) -> int | None:
         """How much of `text` still belongs to the value; `None` if all of it does and more has to come.

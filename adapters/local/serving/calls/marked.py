@@ -25,6 +25,8 @@ class MarkedCalls:
         self.numbers = Numbers()
         self._body: Body | None = None
         self._held = ""
+        self._blanks: list[str] = []
+        """Those before `_held`: whose they are depends on what follows."""
         self._closing = False  # a call is over, what ends it may come
         self._after_call = False
 
@@ -51,7 +53,8 @@ class MarkedCalls:
     def end(self) -> list[Delta]:
         if self._body is not None:
             return self._body.end()
-        return [] if self._closing or not self._held else [Delta(self._held)]
+        held = "".join((*self._blanks, self._held))
+        return [] if self._closing or not held else [Delta(held)]
 
     def _close(self, text: str) -> str | None:
         """What follows a call, without what only ends it."""
@@ -71,17 +74,18 @@ class MarkedCalls:
         if self._after_call and not (text := text.lstrip()):
             return None
         marker = self._marker.search(text)
-        if marker is None:
-            keep = max(overlap(text, known) for known in self._markers)
-            shown = text[: len(text) - keep].rstrip()
-            self._held = text[len(shown) :]
-        else:
-            shown = text[: marker.start()].rstrip()
-        if shown:
-            deltas.append(Delta(shown))
+        keep = 0 if marker else max(overlap(text, known) for known in self._markers)
+        before = text[: marker.start() if marker else len(text) - keep]
+        if shown := before.rstrip():
+            deltas.append(Delta("".join((*self._blanks, shown))))
+            self._blanks.clear()
             self._after_call = False
+        self._blanks.append(before[len(shown) :])
         if marker is None:
+            self._held = text[len(text) - keep :]
             return None
+        lead = "".join((*self._blanks, marker[0]))
+        self._blanks.clear()
         if marker[0] == self._begin:
-            self._body = self._open(self.numbers, text[len(shown) : marker.end()])
+            self._body = self._open(self.numbers, lead)
         return text[marker.end() :]

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 
 from adapters.canonical import Tool
 from adapters.local.serving.calls.marked import MarkedCalls
-from adapters.local.serving.calls.named import NamedObject
+from adapters.local.serving.calls.named import named_object
 from adapters.local.serving.calls.objects import ObjectList
 from adapters.local.serving.calls.syntax import CallReader, CallSyntax
 
 _BEGIN, _ARGS, _ID = "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"
-_HEAD = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\])?\s*(?=\{)")
+_HEAD = re.compile(r"\s*([^\s\[\]{}]+)\s*(?:\[CALL_ID\][^\[{]*)?(?:\[ARGS\]\s*)?(?=\{)")
 
 
 def _list_reader(tools: Sequence[Tool]) -> CallReader:
@@ -25,7 +24,7 @@ def _list_reader(tools: Sequence[Tool]) -> CallReader:
 
 
 def _named_reader(tools: Sequence[Tool]) -> CallReader:
-    return MarkedCalls(_BEGIN, (), partial(NamedObject, head=_HEAD))
+    return MarkedCalls(_BEGIN, (), named_object(_HEAD))
 
 
 MISTRAL_LIST = CallSyntax(

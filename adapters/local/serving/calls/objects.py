@@ -18,8 +18,10 @@ from adapters.wire.json_text import NotJson, dump_text, loads
 _STRING = r'"((?:[^"\\]|\\.)*)"'
 _NAME = re.compile(rf'\s*\{{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*{_STRING}', re.DOTALL)
 _ARGUMENTS = re.compile(r'\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_MOST_HEAD = 2**10
+"""Characters of an object to where its arguments begin, if they are to go out as they come."""
 _MOST_HELD = 2**16
-"""Characters of a call whose name is not yet known."""
+"""Characters of an object that has another form, which is only understood as a whole."""
 
 
 class CallObject:
@@ -33,6 +35,7 @@ class CallObject:
         self._object = ValueEnd()
         self._arguments = ValueEnd()
         self._held = ""
+        self._in_head = True
         self._begun = False
         self._arguments_done = False
         self.failed = False
@@ -51,12 +54,13 @@ class CallObject:
 
     def _begin(self, rest: str | None) -> tuple[list[Delta], str | None]:
         """What is known so far: the usual order of keys is name, then arguments."""
-        name = _NAME.match(self._held, 0, _MOST_HELD)
+        name = _NAME.match(self._held, 0, _MOST_HEAD) if self._in_head else None
+        self._in_head = len(self._held) < _MOST_HEAD
         if name is not None:
             called = _read_string(name[1])
             if called is None or (self._names is not None and called not in self._names):
                 return self._fail(name.end(), rest)
-            if arguments := _ARGUMENTS.match(self._held, name.end(), _MOST_HELD):
+            if arguments := _ARGUMENTS.match(self._held, name.end(), _MOST_HEAD):
                 self._begun = True
                 return [self._numbers.open(called), *self._more(self._held[arguments.end() :])], rest
         if len(self._held) > _MOST_HELD:
@@ -120,7 +124,7 @@ class ObjectList:
         self._numbers = numbers
         self._names = names
         self._call: CallObject | None = None
-        self._set_off = lead  # what came since the last object
+        self._set_off = [lead]  # what came since the last object
         self._in_list = False
         self._closed = False
         self._any = False
@@ -143,7 +147,8 @@ class ObjectList:
             self.failed = self._call.failed
             if self.failed:
                 return deltas, rest
-            self._call, self._any, self._set_off, text = None, True, "", rest
+            self._call, self._any, text = None, True, rest
+            self._set_off.clear()
 
     def end(self) -> list[Delta]:
         return self._call.end() if self._call is not None else self._over()
@@ -152,11 +157,11 @@ class ObjectList:
         """Where the next object begins, or where it is clear that none does; `None` if neither is in `text`."""
         for at, mark in enumerate(text):
             if mark == "{":
-                self._call = CallObject(self._numbers, self._set_off, self._names)
+                self._call = CallObject(self._numbers, "".join(self._set_off), self._names)
                 return at
             if self._closed or not self._may_stand(mark):
                 return at
-            self._set_off += mark
+            self._set_off.append(mark)
         return None
 
     def _may_stand(self, mark: str) -> bool:
@@ -173,5 +178,6 @@ class ObjectList:
     def _over(self) -> list[Delta]:
         """What set off nothing is text, unless it closes the list."""
         self.failed = not self._any
-        text = "" if self._closed else self._set_off.strip() if self._any else self._set_off
+        set_off = "".join(self._set_off)
+        text = "" if self._closed else set_off.strip() if self._any else set_off
         return [Delta(text)] if text else []

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 
 from adapters.canonical import Tool
 from adapters.local.serving.calls.marked import MarkedCalls
 from adapters.local.serving.calls.syntax import CallReader, CallSyntax, Tags
-from adapters.local.serving.calls.tags import Shape, TaggedArguments
+from adapters.local.serving.calls.tags import Shape, tagged_call
 
 _BEGIN, _END = "<tool_call>", "</tool_call>"
 _SHAPE = Shape(
@@ -26,7 +25,7 @@ _SHAPE = Shape(
 
 
 def _reader(tools: Sequence[Tool]) -> CallReader:
-    return MarkedCalls(_BEGIN, (_END,), partial(TaggedArguments, shape=_SHAPE, tools=tools))
+    return MarkedCalls(_BEGIN, (_END,), tagged_call(_SHAPE, tools))
 
 
 QWEN_TAGS = CallSyntax(

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from adapters.canonical import Delta, Tool
-from adapters.local.serving.calls.head import Head
-from adapters.local.serving.calls.syntax import Numbers
+from adapters.canonical import Tool
+from adapters.local.serving.calls.awaited import Awaited
+from adapters.local.serving.calls.head import NamedCall
+from adapters.local.serving.calls.syntax import Opener
 from adapters.wire.json_text import NotJson, dump_text, loads
 from adapters.wire.think import overlap
+
+State = Callable[[list[str]], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,49 +42,32 @@ class Shape:
 
 
 class TaggedArguments:
-    """One call. Fulfils `Body`."""
+    """The arguments of one call. Fulfils `head.Arguments`."""
 
-    def __init__(self, numbers: Numbers, lead: str, shape: Shape, tools: Sequence[Tool]) -> None:
-        self._numbers = numbers
-        self._lead = lead
+    def __init__(self, name: str, shape: Shape, tools: Sequence[Tool]) -> None:
+        """`name` is that of the function, whose parameters are told by one of the `tools`."""
         self._shape = shape
-        self._tools = tools
-        self._head = Head(shape.head)
-        self._properties: Any = None
+        self._properties = _properties(name, tools)
         self._held = ""
-        self._state = self._at_item
+        self._state: State = self._at_item
         self._count = 0
+        self._awaited = Awaited(shape.key_end)
+        """The key or the value that is being read."""
         self._key = ""
         self._over = False
-        self.failed = False
 
-    def feed(self, text: str) -> tuple[list[Delta], str | None]:
-        deltas: list[Delta] = []
-        if not self._head.name:
-            rest = self._head.feed(text)
-            if rest is None:
-                return self._fail() if self._head.failed else ([], None)
-            deltas.append(self._numbers.open(self._head.name))
-            self._properties = _properties(self._head.name, self._tools)
-            text = rest
+    def feed(self, text: str) -> tuple[str, str | None]:
         self._held += text
         pieces: list[str] = []
         while not self._over and self._state(pieces):
             pass
-        deltas += self._numbers.more("".join(pieces))
-        return deltas, self._held if self._over else None
+        return "".join(pieces), self._held if self._over else None
 
-    def end(self) -> list[Delta]:
+    def end(self) -> str:
         """Of a value that is cut off stays what came."""
-        if not self._head.name:
-            return [Delta(self._lead + self._head.held)]
         if self._state == self._in_string:
-            return self._numbers.more(_escaped(self._held))
-        return self._numbers.more(self._held if self._state == self._in_value else "")
-
-    def _fail(self) -> tuple[list[Delta], str | None]:
-        self.failed = True
-        return [Delta(self._lead)], self._head.held
+            return _escaped(self._held)
+        return self._awaited.text if self._state == self._in_value else ""
 
     # Each state reads what it can of `_held`, adds JSON text to `pieces`, and tells whether to go on at once.
 
@@ -88,7 +75,7 @@ class TaggedArguments:
         shape, self._held = self._shape, self._held.lstrip()
         if self._held.startswith(shape.key):
             self._held = self._held[len(shape.key) :]
-            self._state = self._in_key
+            self._await(shape.key_end, self._in_key)
             return True
         if shape.key.startswith(self._held) or (shape.close.startswith(self._held) and self._held != shape.close):
             return False
@@ -100,11 +87,19 @@ class TaggedArguments:
         pieces.append("}" if self._count else "{}")
         return True
 
+    def _await(self, end: str, state: State) -> None:
+        self._awaited, self._state = Awaited(end), state
+
+    def _arrived(self) -> bool:
+        """Whether what is awaited has come; if not, all that is there belongs to it."""
+        rest = self._awaited.feed(self._held)
+        self._held = rest or ""
+        return rest is not None
+
     def _in_key(self, pieces: list[str]) -> bool:
-        key, found, rest = self._held.partition(self._shape.key_end)
-        if not found:
+        if not self._arrived():
             return False
-        self._key, self._held, self._state = key.strip(), rest, self._at_value
+        self._key, self._state = self._awaited.text.strip(), self._at_value
         return True
 
     def _at_value(self, pieces: list[str]) -> bool:
@@ -120,10 +115,11 @@ class TaggedArguments:
             self._held = self._held.removeprefix("\n")
         pieces.append(f"{', ' if self._count else '{'}{dump_text(self._key)}: ")
         self._count += 1
-        is_text = _types(self._properties, self._key) == {"string"}
-        self._state = self._in_string if is_text else self._in_value
-        if is_text:
+        if _types(self._properties, self._key) == {"string"}:
+            self._state = self._in_string
             pieces.append('"')
+        else:
+            self._await(self._shape.value_end, self._in_value)
         return True
 
     def _in_string(self, pieces: list[str]) -> bool:
@@ -140,12 +136,15 @@ class TaggedArguments:
         return False
 
     def _in_value(self, pieces: list[str]) -> bool:
-        value, found, rest = self._held.partition(self._shape.value_end)
-        if not found:
+        if not self._arrived():
             return False
-        pieces.append(_json(value.strip(), _types(self._properties, self._key)))
-        self._held, self._state = rest, self._at_item
+        pieces.append(_json(self._awaited.text.strip(), _types(self._properties, self._key)))
+        self._state = self._at_item
         return True
+
+
+def tagged_call(shape: Shape, tools: Sequence[Tool]) -> Opener:
+    return partial(NamedCall, head=shape.head, arguments=partial(TaggedArguments, shape=shape, tools=tools))
 
 
 def _properties(name: str, tools: Sequence[Tool]) -> Any:
