@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import TypeVar
@@ -46,7 +46,6 @@ from proxy.dialects import Dialects
 from proxy.dispatch import Dispatcher, Shelf
 from proxy.drain import Drain
 from proxy.embeddings import EmbeddingsEndpoint
-from proxy.engine_models import engine_models
 from proxy.engine_readings import EngineReadings
 from proxy.engines import Engines, served_by
 from proxy.eventstream import KeepAlive
@@ -56,6 +55,7 @@ from proxy.metrics import Metrics, MetricsEndpoint
 from proxy.model_rules import Candidate
 from proxy.models import ModelDetail, ModelList
 from proxy.modes import Modes
+from proxy.offer import Offer
 from proxy.openapi import document_routes
 from proxy.refresh import keep_fresh
 from proxy.scripted_wire import ScriptedWire
@@ -120,9 +120,15 @@ def create_app(
     hop = hop or secrets.token_hex(8)
     drain = drain or Drain()
     transport = transport or open_transport(connect_timeout=settings.connect_timeout)
-    shelf = Shelf(_offered(load_snapshot(), settings))
+    aliases = {openai_chat.OLD_FORM_MODEL: DEFAULT_MODEL, **settings.aliases}
+    offer = Offer(settings.engines, settings.model_rules, aliases)
+    shelf = Shelf(offer.of(load_snapshot()))
     leases = EngineClient(control_socket(settings.state_dir))
-    engines = _engines(settings, transport, leases, hop)
+
+    def learn(engine: str, context: int) -> None:
+        shelf.catalogue = offer.learn(engine, context)
+
+    engines = _engines(settings, transport, leases, hop, learn)
     backends = Backends(
         _upstreams(settings, transport, shelf, hop) | engines.upstreams(),
         settings.upstream,
@@ -170,12 +176,12 @@ def create_app(
             if settings.engines:
                 watch = DrainWatch(control_socket(settings.state_dir), [*engines.replicas, *engines.alone])
                 await stack.enter_async_context(watch.running())
-            _read_stored(shelf, settings)
+            _read_stored(shelf, settings, offer)
             _check_aliases(shelf, settings)
             if settings.upstream == "cloudflare":
                 tasks = await stack.enter_async_context(asyncio.TaskGroup())
                 refresh = tasks.create_task(
-                    keep_fresh(shelf, _access(settings, transport), settings.state_dir, lambda c: _offered(c, settings))
+                    keep_fresh(shelf, _access(settings, transport), settings.state_dir, offer.of)
                 )
                 stack.callback(refresh.cancel)
             await stack.enter_async_context(emulator.runner.batches.running())
@@ -188,7 +194,7 @@ def create_app(
             Route("/v1/embeddings", EmbeddingsEndpoint(backend, serving), methods=["POST"]),
             Route("/v1/models", ModelList(shelf, owner_of), methods=["GET"]),
             Route("/v1/models/{model:path}", ModelDetail(shelf, owner_of), methods=["GET"]),
-            Route("/healthz", Health(), methods=["GET"]),
+            Route("/healthz", Health(settings.upstream), methods=["GET"]),
             Route("/readyz", Readiness(settings.state_dir, check_upstream, drain), methods=["GET"]),
             Route("/metrics", MetricsEndpoint(metrics), methods=["GET"]),
             *emulator_routes(emulator),
@@ -197,7 +203,6 @@ def create_app(
         middleware=[
             Middleware(
                 Telemetry,
-                upstream=settings.upstream,
                 strict=settings.strict,
                 hop=hop,
                 access=settings.access_log,
@@ -259,7 +264,13 @@ def _timeouts(settings: Settings) -> Timeouts:
     )
 
 
-def _engines(settings: Settings, transport: httpx.AsyncBaseTransport, leases: EngineClient, hop: str) -> Engines:
+def _engines(
+    settings: Settings,
+    transport: httpx.AsyncBaseTransport,
+    leases: EngineClient,
+    hop: str,
+    learn: Callable[[str, int], None],
+) -> Engines:
     return Engines(
         settings.engines,
         transport=transport,
@@ -267,6 +278,7 @@ def _engines(settings: Settings, transport: httpx.AsyncBaseTransport, leases: En
         timeouts=_timeouts(settings),
         hop=hop,
         user_agent=USER_AGENT,
+        learn=learn,
     )
 
 
@@ -320,16 +332,9 @@ def _access(settings: Settings, transport: httpx.AsyncBaseTransport) -> Access:
     return Access(transport, settings.api_base_url, settings.account_id or "", settings.api_token or "")
 
 
-def _offered(catalogue: Catalogue, settings: Settings) -> Catalogue:
-    """The catalogue with what is ours in it."""
-    aliases = {openai_chat.OLD_FORM_MODEL: DEFAULT_MODEL, **settings.aliases}
-    own = [SIMULATOR_MODEL, *engine_models(settings.engines, catalogue, settings.model_rules)]
-    return catalogue.with_models(own).with_aliases(aliases)
-
-
-def _read_stored(shelf: Shelf, settings: Settings) -> None:
+def _read_stored(shelf: Shelf, settings: Settings, offer: Offer) -> None:
     try:
-        shelf.catalogue = _offered(read_catalogue(settings.state_dir), settings)
+        shelf.catalogue = offer.of(read_catalogue(settings.state_dir))
     except StoredCatalogueError as exc:
         log.warning("%s; the shipped list of models is used", exc)
 

@@ -34,11 +34,15 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One way to an answer: an upstream, and the model as that upstream knows it."""
+    """One way to an answer: an upstream, and the model as that upstream knows it.
+
+    `patience` is for how many seconds it may be silent where another can be asked; `None`: as long as the client waits.
+    """
 
     name: str
     upstream: Upstream
     model: Model
+    patience: float | None = None
 
 
 class Backends:
@@ -83,6 +87,8 @@ class Backends:
         routes = [
             self._route(candidate, model) for candidate in candidates if candidate.upstream in self._upstreams
         ] or [self._route(Candidate(self._default), model)]
+        if rule is not None and rule.handover_after is not None:
+            routes = [msgspec.structs.replace(route, patience=rule.handover_after) for route in routes]
         return sorted(routes, key=_price) if rule is not None and rule.policy == "cheapest" else routes, rule
 
     def native(self, model: Model | None = None) -> CloudflareNative | None:

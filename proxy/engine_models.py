@@ -61,7 +61,7 @@ def _meant(name: str, catalogue: Catalogue) -> Model | None:
 def _own_model(name: str, engine: EngineSpec, other: Model | None) -> Model:
     """Where several engines have it, the smallest context window counts: any of them may answer."""
     windows = [
-        window for window in (engine.context_window, other.context_window if other else None) if window is not None
+        window for window in (engine.longest_context, other.context_window if other else None) if window is not None
     ]
     embeds = name in engine.embeddings
     return Model(

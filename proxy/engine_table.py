@@ -239,7 +239,8 @@ class _Entry:
             self.problem("name", "missing")
         self._check_kind()
         if "kind" in self._table:
-            self._check_models()
+            if "models" in self._table:
+                self._check_models()
             return self._own(folder)
         spec = self._foreign(environ, folder, warnings)
         return [] if spec is None else [spec]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from adapters.catalogue import Catalogue
 from adapters.cloudflare_calls import Timeouts
@@ -24,7 +25,10 @@ _UNIX = "unix:"
 
 
 class Engines:
-    """Makes an upstream of each engine; `running` holds what they need while the server does."""
+    """Makes an upstream of each engine; `running` holds what they need while the server does.
+
+    `learn` is told the name of an engine of our own that runs, and how many tokens a request to it may have.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Engines:
         timeouts: Timeouts,
         hop: str,
         user_agent: str,
+        learn: Callable[[str, int], None],
     ) -> None:
         self._specs = specs
         self._transport = transport
@@ -42,6 +47,7 @@ class Engines:
         self._timeouts = timeouts
         self._hop = hop
         self._user_agent = user_agent
+        self._learn = learn
         self._own: dict[str | None, Transport] = {}
         self._replicas: list[Replicas] = []
         self._alone: list[Replicas] = []
@@ -92,7 +98,8 @@ class Engines:
         )
 
     def _local(self, spec: EngineSpec) -> LeasedEngine:
-        return LeasedEngine(spec.name, self._leases, lambda address: self._calls(spec, address))
+        learn = partial(self._learn, spec.name) if spec.own is not None else None
+        return LeasedEngine(spec.name, self._leases, lambda address: self._calls(spec, address), learn)
 
     def _on_device(self, spec: EngineSpec, name: str) -> Replica:
         engine = self._local(spec)

@@ -70,8 +70,9 @@ class Handover:
             last = i == len(admitted) - 1
             call.upstream = route.name
             try:
-                with self._breakers.of(route.name, route.model.id).watching(call.remaining()):
-                    async with _time_for(route, call, last):
+                given = call.remaining() if last else min(call.remaining(), route.patience or float("inf"))
+                with self._breakers.of(route.name, route.model.id).watching(given):
+                    async with _at_most(_patience(route, call, last), route):
                         return await self._retried(call, lambda r=route, a=able: attempt(r, a), alone=last)  # type: ignore[misc]  # binds now
             except RelayError as exc:
                 if not _elsewhere(exc):
@@ -142,13 +143,20 @@ class Handover:
         return pause if pause <= longest and pause < call.remaining() else None
 
 
+def _patience(route: Route, call: Call, last: bool) -> float | None:
+    """Seconds for one who is asked; some of the client's time is left to who is asked next. `None` is no limit."""
+    if last:
+        return None
+    own = float("inf") if route.patience is None else route.patience
+    seconds = min(own, max(0.0, call.remaining() * _SHARE))
+    return None if seconds == float("inf") else seconds
+
+
 @asynccontextmanager
-async def _time_for(route: Route, call: Call, last: bool) -> AsyncIterator[None]:
-    """What is inside leaves some of the client's time to who is asked next. Raises RelayError."""
-    left = call.remaining()
-    patience = None if last or left == float("inf") else max(0.0, left * _SHARE)
+async def _at_most(seconds: float | None, route: Route) -> AsyncIterator[None]:
+    """Raises RelayError where what is inside takes longer."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
         raise RelayError(Fault.UPSTREAM_TIMEOUT, f"The upstream '{route.name}' did not answer in time.") from None

@@ -22,10 +22,13 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Health:
-    """`/healthz`: the process answers; nothing more is said."""
+    """`/healthz`: the process answers; of all else only who answers for models that no engine has, in a header."""
+
+    def __init__(self, upstream: str) -> None:
+        self._headers = ((b"x-relay-upstream", upstream.encode()),)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_body(send, b'{"status":"ok"}')
+        await send_body(send, b'{"status":"ok"}', headers=self._headers)
 
 
 class Readiness:

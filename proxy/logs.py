@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from adapters.wire.json_text import dump_text
@@ -30,6 +32,20 @@ def configure(level: str, form: str) -> None:
     logging.getLogger("relay").setLevel(threshold)
     # Its start and stop are told by the relay itself.
     logging.getLogger("uvicorn").setLevel(threshold if threshold < logging.INFO else logging.WARNING)
+
+
+@contextmanager
+def configured(level: str, form: str) -> Iterator[None]:
+    """As `configure`, until the block is left."""
+    loggers = [logging.getLogger(name) for name in (None, "relay", "uvicorn")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    configure(level, form)
+    try:
+        yield
+    finally:
+        for logger, threshold, handlers in before:
+            logger.setLevel(threshold)
+            logger.handlers[:] = handlers
 
 
 def _expected(record: logging.LogRecord) -> bool:

@@ -9,14 +9,15 @@ from typing import Literal
 import msgspec
 
 from adapters.local.spec import EngineSpec
-from proxy.setting_table import STREAM_MODES
+from proxy.setting_table import STREAM_MODES, number
 from proxy.toml_tables import got, is_name, is_table, nearest
 
 Policy = Literal["ordered", "cheapest", "share"]
 POLICIES: tuple[Policy, ...] = ("ordered", "cheapest", "share")
 UPSTREAMS = ("cloudflare", "simulator")
 """What a candidate can be beside an engine; no engine may be called so."""
-_OPTIONS = ("stream", "candidates", "policy", "share")
+_OPTIONS = ("stream", "candidates", "policy", "share", "handover_after")
+_SECONDS = number(0.001, 10**6)
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -37,11 +38,13 @@ class ModelRule(msgspec.Struct, frozen=True):
 
     Without `candidates` those count that serve the model anyway. `share` holds a weight for each upstream by name and
     is empty unless the policy is `share`; a candidate that it leaves out takes over but is never first.
+    `handover_after` is for how many seconds one who is not the last to be asked may be silent.
     """
 
     candidates: tuple[Candidate, ...] = ()
     policy: Policy = "ordered"
     share: Mapping[str, float] = {}
+    handover_after: float | None = None
 
 
 class ModelTables(msgspec.Struct):
@@ -92,7 +95,8 @@ class _Rule:
         candidates = self._candidates(options["candidates"]) if "candidates" in options else ()
         upstreams = [candidate.upstream for candidate in candidates] or [*UPSTREAMS, *self._engines]
         share = self._share(options["share"], upstreams) if "share" in options else {}
-        return ModelRule(candidates, self._policy(options, share), share)
+        after = self._seconds(options["handover_after"]) if "handover_after" in options else None
+        return ModelRule(candidates, self._policy(options, share), share, after)
 
     def _problem(self, key: str, text: str) -> None:
         self._problems.append(f"{key} in {self._where}: {text}")
@@ -149,6 +153,15 @@ class _Rule:
         if policy != "share" and share:
             self._problem("share", f"has no meaning beside policy = '{policy}'")
         return policy
+
+    def _seconds(self, raw: object) -> float | None:
+        try:
+            seconds = _SECONDS(raw)
+            assert isinstance(seconds, float)
+            return seconds
+        except ValueError:
+            self._problem("handover_after", f"expected a number of seconds above 0{got(raw)}")
+            return None
 
     def _share(self, raw: object, upstreams: Sequence[str]) -> dict[str, float]:
         weights: dict[str, float] = {}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from adapters.local import own
+from adapters.local import model_config, own
 from adapters.local.inference.errors import UnsupportedModel
-from adapters.local.inference.folder import kind_of
-from adapters.local.inference.options import QUANTIZATIONS
+from adapters.local.inference.folder import kind_of, read_embedding_card
+from adapters.local.inference.options import QUANTIZATIONS, check_quantization
 from adapters.local.own import OwnModel, OwnOptions, own_command
-from adapters.local.serving.folder import ModelFolder, Refused
+from adapters.local.serving.folder import ModelFolder, Refused, read_config
 from adapters.local.spec import EngineSpec
 from proxy.local_models import is_repository, model_folder
 from proxy.setting_table import choice, whole_number
@@ -105,7 +105,8 @@ def _place(written: str, folder: Path) -> tuple[Path, str | None]:
         return place, None
     if is_repository(written) and not written.startswith("."):
         return Path(), written
-    raise WrongModel("expected a folder that is there, or ORG/NAME")
+    where = f"{place} is a file; name its folder" if place.is_file() else f"there is no folder {place}"
+    raise WrongModel(f"expected a folder that is there, or ORG/NAME: {where}")
 
 
 def _own_names(written: str, place: Path, repository: str | None) -> dict[str, str]:
@@ -120,6 +121,7 @@ def installed(spec: EngineSpec, state_dir: Path) -> EngineSpec:
         return spec
     if model.repository is not None:
         model = msgspec.structs.replace(model, folder=model_folder(state_dir, model.repository))
+    model = msgspec.structs.replace(model, longest=_longest_context(model.folder))
     embeddings = spec.embeddings or (tuple(spec.models) if _makes_vectors(model.folder) else ())
     options = OwnOptions(
         model=model,
@@ -141,6 +143,17 @@ def _makes_vectors(folder: Path) -> bool:
         return False
 
 
+def _longest_context(folder: Path) -> int | None:
+    """By the folder's own word, as far as there is one yet."""
+    try:
+        limits = [model_config.longest_context(read_config(folder))]
+        if kind_of(folder) == "embeddings":
+            limits.append(read_embedding_card(folder).max_tokens)
+    except (UnsupportedModel, Refused):
+        return None
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 def shown(model: OwnModel) -> dict[str, object]:
     """What was set of it, under the names of `relay.toml`."""
     keys: dict[str, object] = {"kind": "transformers", "model": model.repository or os.fspath(model.folder)}
@@ -155,8 +168,11 @@ def missing(spec: EngineSpec) -> str | None:
     if own.missing_packages():
         return own.INSTALL
     try:
-        ModelFolder(spec.own.folder, spec.own.repository)
-        kind_of(spec.own.folder)
+        folder = ModelFolder(spec.own.folder, spec.own.repository)
+        if kind_of(spec.own.folder) == "chat" and spec.embeddings:
+            return f"{folder.path.name} answers in words: take its names out of embeddings"
+        present = model_config.quantised_by(folder.config)
+        check_quantization(spec.own.quantization, present, lambda name: bool(own.missing_packages([name])))
     except (UnsupportedModel, Refused) as exc:
         return str(exc)
     return None

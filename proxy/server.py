@@ -94,12 +94,14 @@ def run(settings: Settings, options: SourceOptions) -> int:
 def background(settings: Settings) -> Iterator[str]:
     """A relay in a thread of this process, on a free loopback port; gives its base URL.
 
-    Raises RuntimeError if it does not start.
+    It logs what is wrong with the relay itself, unless the settings name a level: all else its caller hears as an
+    answer. Raises RuntimeError if it does not start.
     """
+    level = "error" if settings.origins["log_level"] == "default" else settings.log_level
     keep_figures_in_memory()
     tokens, _ = ensure_token(settings)
     ready = threading.Event()
-    with _listen("127.0.0.1", 0) as listener, _engines(settings):
+    with logs.configured(level, settings.log_format), _listen("127.0.0.1", 0) as listener, _engines(settings):
         server = _Server(_config(settings, _app(settings, tokens, secrets.token_hex(8))), ready.set)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

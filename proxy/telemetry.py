@@ -39,16 +39,15 @@ class Observer(Protocol):
 class Telemetry:
     """Outermost middleware: gives the request its `Call`, and the answer the headers that tell of it.
 
-    `upstream` is who answers in the absence of a better word, `strict` the operator's wish, `hop` our own
-    mark on calls to upstreams: a request that bears it has come back to us. Of a path below a prefix of `keyed`
-    the access log shows the prefix alone, for a token follows it; anywhere else it hides what `is_token`.
+    `strict` is the operator's wish, `hop` our own mark on calls to upstreams: a request that bears it has come back
+    to us. Of a path below a prefix of `keyed` the access log shows the prefix alone, for a token follows it; anywhere
+    else it hides what `is_token`.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        upstream: str,
         strict: bool,
         hop: str,
         access: bool,
@@ -57,7 +56,6 @@ class Telemetry:
         observer: Observer | None = None,
     ) -> None:
         self.app = app
-        self._upstream = upstream.encode()
         self._strict = strict
         self._hop = hop.encode()
         self._access = access
@@ -117,9 +115,10 @@ class Telemetry:
         headers = [
             (b"x-request-id", request_id),
             (b"request-id", request_id),
-            (b"x-relay-upstream", call.upstream.encode() if call.upstream else self._upstream),
             (b"server-timing", b"relay;dur=%.1f, upstream;dur=%.1f" % (own * 1000, upstream * 1000)),
         ]
+        if call.upstream:  # what the relay refuses or knows by itself is nobody else's word
+            headers.append((b"x-relay-upstream", call.upstream.encode()))
         if call.handovers:
             headers.append((b"x-relay-handover", ", ".join(call.handovers).encode()))
         if call.changes:

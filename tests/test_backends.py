@@ -43,6 +43,12 @@ def names(found: Backends, model: Model = PRICED) -> list[str]:
     return [route.name for route in found.routes(model)]
 
 
+def test_the_operators_patience_is_that_of_every_way() -> None:
+    found = backends(ModelRule((CLOUDFLARE, GPU), handover_after=20.0)).routes(PRICED)
+    assert [route.patience for route in found] == [20.0, 20.0]
+    assert [route.patience for route in backends(ModelRule((CLOUDFLARE, GPU))).routes(PRICED)] == [None, None]
+
+
 ORDERS: dict[str, tuple[ModelRule | None, dict[str, list[Candidate]], list[str]]] = {
     "nothing said": (None, {}, ["cloudflare"]),
     "an engine serves it": (None, {PRICED.id: [GPU]}, ["gpu"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pty
 import select
@@ -14,14 +15,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import anyio
 import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cli import cli
+from proxy.commands.chat_stream import ChatFailed
+from proxy.commands.loading import local_engines_of, watching
 from proxy.commands.start_text import FIRST_MODEL
+from proxy.settings import load_settings
 from tests.support.canned_http import Asked, Canned, Server, as_json, serving
+from tests.support.engines import fake_command
+from tests.support.servers import DEADLINE
 
 TOKEN = "sk-relay-0123456789"
 EVENT_STREAM = {"content-type": "text/event-stream"}
@@ -162,22 +169,27 @@ def test_another_program_at_the_address_does_not_get_the_token(monkeypatch: pyte
 
 
 class Terminal:
-    """`relay chat` in a pseudo-terminal."""
+    """`relay chat` in a pseudo-terminal; its standard output may go elsewhere."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *more: str, stdout: IO[bytes] | None = None) -> None:
         self.main, side = pty.openpty()
         environ = {**os.environ, "RELAY_PORT": str(port), "TERM": "dumb"}
-        words = [sys.executable, "-c", "from proxy.cli import main; main()", "chat"]
+        words = [sys.executable, "-c", "from proxy.cli import main; main()", "chat", *more]
         path = os.pathsep.join(entry for entry in sys.path if entry)
         self.process = subprocess.Popen(
-            words, stdin=side, stdout=side, stderr=side, env={**environ, "PYTHONPATH": path}, start_new_session=True
+            words,
+            stdin=side,
+            stdout=stdout or side,
+            stderr=side,
+            env={**environ, "PYTHONPATH": path},
+            start_new_session=True,
         )
         os.close(side)
         self.seen = ""
 
     def expect(self, text: str) -> None:
         """Read until `text` has come; forget all up to its end."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + DEADLINE
         while text not in self.seen:
             ready, _, _ = select.select([self.main], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{text!r} did not come, but {self.seen!r}"
@@ -238,3 +250,89 @@ def test_a_conversation_at_a_terminal() -> None:
     assert lookups == [f"/v1/models/{name}" for name in ("other", "no%20such/thing%3F", "other")]
     assert [body["model"] for body in bodies(server)] == ["other"] * 3
     assert [turn["content"] for turn in bodies(server)[2]["messages"]] == ["Go", "On and on", "And?"]
+
+
+def entry(folder: Path, *behaviour: object) -> str:
+    words = [*fake_command(), "--socket", "{socket}", *map(str, behaviour)]
+    return f'[[engines]]\nname = "gpu"\nprofile = "llama-server"\nmodels = ["fake"]\ncommand = {json.dumps(words)}\n'
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_while_an_engine_loads_a_terminal_shows_how_far_it_is(folder: Path, piped: bool) -> None:
+    gate = folder / "gate"
+    os.mkfifo(gate)
+    (folder / "relay.toml").write_text(entry(folder, "--say", "loading \x1b[2Jweights 42%", "--gate", gate))
+    with (folder / "answer").open("w+b") as output:
+        terminal = Terminal(0, "--once", "Hi", "fake", stdout=output if piped else None)
+        try:
+            terminal.expect("gpu: starting for ")
+            terminal.expect("s: loading weights 42%")
+            gate.write_text("go")
+            terminal.expect("\r" + " " * 79 + "\r")
+            if not piped:
+                terminal.expect("Hello from the engine")
+            assert terminal.process.wait(20) == 0
+        finally:
+            terminal.close()
+        output.seek(0)
+        assert output.read() == (b"Hello from the engine\n" if piped else b"")
+
+
+def test_without_a_terminal_nothing_is_said_of_it(folder: Path) -> None:
+    (folder / "relay.toml").write_text(entry(folder, "--say", "loading weights 42%"))
+    result = CliRunner().invoke(cli, ["chat", "--once", "Hi", "fake"], env={"RELAY_PORT": "0"})
+    assert (result.exit_code, result.stdout) == (0, "Hello from the engine\n")
+    assert "42%" not in result.stderr
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_engine_that_cannot_start_is_told_in_one_line(folder: Path, late: bool) -> None:
+    behaviour = ("--hang-at-start",) if late else ("--crash-at-start", "3")
+    (folder / "relay.toml").write_text(f"keepalive = 0.1\n{entry(folder, *behaviour)}start_timeout = 1\n")
+    before = logging.getLogger().handlers[:], logging.getLogger("relay").level
+    result = CliRunner().invoke(cli, ["chat", "--once", "Hi", "fake"], env={"RELAY_PORT": "0"})
+    assert (result.exit_code, result.stdout) == (1, "")
+    started, error = result.stderr.splitlines()
+    assert started.startswith("started one for this conversation at ")
+    assert error.startswith("error: The engine 'gpu' cannot be used: ")
+    assert (logging.getLogger().handlers[:], logging.getLogger("relay").level) == before
+
+
+def test_a_log_that_is_asked_for_is_shown(folder: Path) -> None:
+    (folder / "relay.toml").write_text(entry(folder, "--crash-at-start", "3"))
+    environ = {"RELAY_PORT": "0", "RELAY_LOG_LEVEL": "info"}
+    result = CliRunner().invoke(cli, ["chat", "--once", "Hi", "fake"], env=environ)
+    assert "engine gpu: starting" in result.stderr and "engine gpu failed: " in result.stderr
+
+
+RULE = '[models."llama-3.2-3b-instruct"]\ncandidates = ["cloudflare", "gpu:fake"]\n'
+MEANT: dict[str, tuple[str, str, set[str]]] = {
+    "by its own name": ("", "fake", {"gpu"}),
+    "by an alias": ('[aliases]\nsmall = "fake"\n', "small", {"gpu"}),
+    "as a candidate": (RULE, "@cf/meta/llama-3.2-3b-instruct", {"gpu"}),
+    "by others alone": ('[models.fake]\ncandidates = ["cloudflare"]\n', "fake", set()),
+    "another": (RULE, "@cf/meta/llama-3.2-1b-instruct", set()),
+    "nobody's": ("", "no-such-model", set()),
+}
+
+
+@pytest.mark.parametrize(("tables", "name", "engines"), MEANT.values(), ids=MEANT)
+def test_the_engines_that_a_model_may_start(folder: Path, tables: str, name: str, engines: set[str]) -> None:
+    (folder / "relay.toml").write_text(entry(folder) + tables)
+    settings = load_settings({}, {"RELAY_STATE_DIR": str(folder / "state")}, folder)
+    assert local_engines_of(settings, name) == engines
+    (folder / "relay.toml").write_text("")
+    assert local_engines_of(load_settings({}, {"RELAY_STATE_DIR": str(folder / "state")}, folder), name) == set()
+
+
+def test_without_a_supervisor_nothing_is_told_and_what_fails_is_raised_as_it_is(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def wait_in_vain() -> None:
+        async with watching(tmp_path, frozenset({"gpu"}), told.append):
+            await anyio.sleep(0.05)
+            raise ChatFailed("no answer")
+
+    with pytest.raises(ChatFailed, match="no answer"):
+        anyio.run(wait_in_vain)
+    assert told == []

@@ -82,6 +82,7 @@ candidates = ["cloudflare", "glm:own"]
 share = { cloudflare = 3, glm = 1 }
 [models.small]
 policy = "cheapest"
+handover_after = 20
 [[engines]]
 name = "glm"
 command = "serve --port {port} --api-key cfut_0123456789abcdef"
@@ -103,6 +104,7 @@ def test_config_shows_engines_and_candidates_and_no_secret(folder: Path) -> None
         'models."@cf/a/b".policy': "share relay.toml",
         'models."@cf/a/b".share': "cloudflare = 3.0, glm = 1.0 relay.toml",
         'models."small".policy': "cheapest relay.toml",
+        'models."small".handover_after': "20.0 relay.toml",
         'engines."glm".command': "serve --port '{port}' --api-key '***' relay.toml",
         'engines."glm".environment': "HF_TOKEN = *** relay.toml",
         'engines."glm".api_key': "*** relay.toml",

@@ -130,7 +130,7 @@ def test_each_address_has_its_line(folder: Path) -> None:
 def test_silence_is_waited_for_for_a_moment(
     folder: Path, monkeypatch: pytest.MonkeyPatch, profile: str, status: str
 ) -> None:
-    monkeypatch.setattr("proxy.commands.engine_diagnosis._PATIENCE", 0.05)
+    monkeypatch.setattr("proxy.commands.engine_diagnosis._PATIENCE", 0.3)
     hold = threading.Event()
     with serving(lambda asked: Canned(200, b"{", {"content-length": "2"}, hold)) as server:
         (check,) = examined(folder, engine(url=server.url, profile=profile, context_window=4096))[0]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from adapters.catalogue import CHAT_TASK, EMBEDDING_TASK, load_snapshot
+from adapters.local.own import OwnModel
 from adapters.local.spec import EngineSpec
 from proxy.engine_models import engine_models, engines_of
 from proxy.model_rules import Candidate, ModelRule
@@ -65,6 +69,15 @@ def test_the_smallest_context_window_of_all_who_may_answer_counts() -> None:
     (model,) = engine_models(engines, CATALOGUE)
     assert model.context_window == 4096
     assert engine_models([engine("b", "m")], CATALOGUE)[0].context_window is None
+
+
+def test_of_an_engine_of_our_own_the_folder_tells_the_context() -> None:
+    def own(window: int | None, longest: int | None) -> EngineSpec:
+        model = OwnModel(folder=Path("/models/m"), longest=longest)
+        return msgspec.structs.replace(engine("own", "m", window=window), urls=(), own=model)
+
+    for window, longest, told in ((None, 8192, 8192), (4096, 8192, 4096), (16384, 8192, 8192), (4096, None, 4096)):
+        assert engine_models([own(window, longest)], CATALOGUE)[0].context_window == told
 
 
 def test_what_is_in_the_catalogue_already_is_found_under_its_own_id() -> None:

@@ -181,7 +181,15 @@ BROKEN: dict[str, tuple[str, str]] = {
     ),
     "a folder that nobody has": (
         'kind = "transformers"\nmodel = "./no/such"',
-        ".model in relay.toml: expected a folder that is there, or ORG/NAME",
+        ".model in relay.toml: expected a folder that is there, or ORG/NAME: there is no folder /",
+    ),
+    "a file of a model": (
+        'kind = "transformers"\nmodel = "relay.toml"',
+        ".model in relay.toml: expected a folder that is there, or ORG/NAME: /",
+    ),
+    "vectors under another name than its own": (
+        f'{OWN}\nembeddings = ["small"]',
+        ".model in relay.toml: one model makes vectors or text: expected all of models in embeddings, or none",
     ),
     "a model that is none": ('kind = "transformers"\nmodel = 1', ".model in relay.toml: expected a folder or ORG/NAME"),
     "some of the names as vectors": (
@@ -205,6 +213,14 @@ BROKEN: dict[str, tuple[str, str]] = {
 def test_an_engine_is_refused(tmp_path: Path, lines: str, text: str) -> None:
     (problem,) = problems(tmp_path, f'[[engines]]\nname = "e"\n{lines}\n', SPACED="a b")
     assert problem.startswith(f"engines[0]{text}")
+
+
+def test_where_a_folder_was_looked_for_is_told(tmp_path: Path) -> None:
+    place = f"{tmp_path}/no/such"
+    (problem,) = problems(tmp_path, '[[engines]]\nname = "e"\nkind = "transformers"\nmodel = "./no/such"\n')
+    assert problem.endswith(f"ORG/NAME: there is no folder {place}")
+    (problem,) = problems(tmp_path, '[[engines]]\nname = "e"\nkind = "transformers"\nmodel = "relay.toml"\n')
+    assert problem.endswith(f"ORG/NAME: {tmp_path}/relay.toml is a file; name its folder")
 
 
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
@@ -318,6 +334,30 @@ def test_a_folder_says_itself_that_it_makes_vectors(tmp_path: Path, lines: str) 
     assert spec.embeddings == ("minilm",) and told(spec).embeddings
 
 
+LONGEST: dict[str, tuple[dict[str, str], int | None]] = {
+    "a model that chats": ({"config.json": '{"architectures": ["XForCausalLM"], "max_position_embeddings": 512}'}, 512),
+    "one that does not say": ({"config.json": '{"architectures": ["XForCausalLM"]}'}, None),
+    "one that makes vectors": (
+        {
+            "config.json": '{"architectures": ["BertModel"], "max_position_embeddings": 512}',
+            "modules.json": "[]",
+            "sentence_bert_config.json": '{"max_seq_length": 256}',
+        },
+        256,
+    ),
+    "one that is not there": ({}, None),
+    "one that cannot be read": ({"config.json": "{"}, None),
+}
+
+
+@pytest.mark.parametrize(("files", "tokens"), LONGEST.values(), ids=LONGEST)
+def test_a_folder_says_how_long_its_context_is(tmp_path: Path, files: dict[str, str], tokens: int | None) -> None:
+    (tmp_path / "m").mkdir()
+    for name, text in files.items():
+        (tmp_path / "m" / name).write_text(text)
+    assert engine(tmp_path, 'kind = "transformers"\nmodel = "m"').longest_context == tokens
+
+
 def test_a_model_of_the_hub_lies_where_it_is_pulled_into(tmp_path: Path) -> None:
     settings = load(tmp_path, f'state_dir = "state"\n[[engines]]\nname = "e"\n{OWN}\n')
     (spec,) = settings.engines
@@ -395,6 +435,7 @@ RULES: dict[str, tuple[str, ModelRule]] = {
     "an engine of one model": ('candidates = ["box"]', ModelRule((Candidate("box", "Llama-3.2"),))),
     "an engine that has it by this name": ('candidates = ["many"]', ModelRule((Candidate("many", "a"),))),
     "a policy": ('policy = "cheapest"', ModelRule(policy="cheapest")),
+    "a patience": ("handover_after = 20", ModelRule(handover_after=20.0)),
     "shares": ("share = { cloudflare = 3, box = 1 }", ModelRule((), "share", {"cloudflare": 3.0, "box": 1.0})),
     "shares of candidates": (
         'candidates = ["cloudflare", "box"]\npolicy = "share"\nshare = { cloudflare = 0, box = 0.5 }',
@@ -424,6 +465,11 @@ BROKEN_RULES = {
     "no model behind the colon": ('candidates = ["box:"]', "candidates in WHERE: expected the engine's own name"),
     "one of several": ('candidates = ["many"]', "candidates in WHERE: expected 'many:MODEL', since the engine does"),
     "one twice": ('candidates = ["box", "box:Llama-3.2"]', "candidates in WHERE: 'box:Llama-3.2' stands there more"),
+    "no patience": ("handover_after = 0", "handover_after in WHERE: expected a number of seconds above 0, got 0"),
+    "a patience of words": (
+        'handover_after = "soon"',
+        "handover_after in WHERE: expected a number of seconds above 0, got 'soon'",
+    ),
     "a policy": ('policy = "best"', "policy in WHERE: expected ordered, cheapest or share, got 'best'"),
     "shares that are missing": ('policy = "share"', "policy in WHERE: 'share' needs a table such as"),
     "shares beside a policy": ('policy = "ordered"\nshare = { box = 1 }', "share in WHERE: has no meaning beside"),

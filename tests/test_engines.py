@@ -21,11 +21,11 @@ from adapters.local.control import EngineClient
 from adapters.local.folders import control_socket
 from adapters.local.host import supervised
 from adapters.local.look import look
-from adapters.local.status import EngineStatus, PlaceStatus
+from adapters.local.status import EngineStatus, PlaceStatus, State
 from proxy.app import create_app
 from proxy.handover import Retries
 from proxy.settings import Settings
-from tests.support.cloudflare import FakeCloudflare, failure, frames, hello, stream
+from tests.support.cloudflare import FakeCloudflare, failure, frames, held, hello, stream
 from tests.support.engines import FAKE_ENGINE
 from tests.support.processes import until_gone
 from tests.support.relay import MODEL, asking, calling, settings_for
@@ -121,6 +121,32 @@ async def test_who_answers_first_needs_no_header_of_a_hand_over(tmp_path: Path) 
         response = await client.post(CHAT, json=asking())
         assert response.headers["x-relay-upstream"] == "cloudflare" and "x-relay-handover" not in response.headers
         assert (await rig.status()).starts == 0
+
+
+async def test_who_is_silent_is_handed_over_when_the_operators_patience_ends(tmp_path: Path) -> None:
+    toml = rule("cloudflare", "gpu:tiny", handover_after="0.3") + engine_table()
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, held(asyncio.Event(), hello))
+        for streamed in (True, False):
+            response = await client.post(CHAT, json=asking(stream=streamed))
+            assert text_of(response) == SAID
+            assert response.headers["x-relay-handover"] == "cloudflare=upstream_timeout"
+
+
+async def test_an_engine_goes_on_loading_while_another_answers_meanwhile(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    toml = rule("gpu:tiny", "cloudflare", handover_after="1") + engine_table("--gate", str(gate))
+    async with rigged(tmp_path, toml) as rig, calling(rig.relay.url) as client:
+        rig.cloudflare.script(MODEL, hello)
+        first = await client.post(CHAT, json=asking(stream=True))
+        assert first.headers["x-relay-upstream"] == "cloudflare"
+        assert (await rig.status()).state is State.STARTING
+        await asyncio.to_thread(gate.write_bytes, b"x")
+        async with EngineClient(control_socket(rig.settings.state_dir)) as engines:
+            await engines.start("gpu")
+        assert (await client.post(CHAT, json=asking(stream=True))).headers["x-relay-upstream"] == "gpu"
+        assert (await rig.status()).starts == 1
 
 
 async def test_when_cloudflare_dies_in_a_busy_minute_no_client_sees_an_error(tmp_path: Path) -> None:

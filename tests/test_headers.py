@@ -78,24 +78,31 @@ async def test_made_ids_differ(client: httpx.AsyncClient) -> None:
     assert len(told) == 20 and all(id.startswith("req_") for id in told)
 
 
-EVERYWHERE = {
-    "an answer": ("POST", CHAT, {}, 200),
-    "a list": ("GET", "/v1/models", {}, 200),
-    "health": ("GET", "/healthz", {}, 200),
-    "readiness": ("GET", "/readyz", {}, 200),
-    "an unknown path": ("GET", "/v1/nothing", {}, 404),
-    "a wrong method": ("GET", CHAT, {}, 405),
-    "a bad escape": ("GET", "/v1/models/%zz", {}, 400),
-    "an options": ("OPTIONS", CHAT, {}, 204),
-    "a preflight": ("OPTIONS", CHAT, {"origin": "https://a.example", "access_control_request_method": "POST"}, 200),
-    "a head": ("HEAD", "/v1/models", {}, 200),
-    "a bad header": ("GET", "/v1/models", {"x_relay_strict": "maybe"}, 400),
+# Status, and the upstream that was asked, or that `/healthz` tells of.
+EVERYWHERE: dict[str, tuple[str, str, dict[str, str], int, str | None]] = {
+    "an answer": ("POST", CHAT, {}, 200, "cloudflare"),
+    "a list": ("GET", "/v1/models", {}, 200, None),
+    "health": ("GET", "/healthz", {}, 200, "cloudflare"),
+    "readiness": ("GET", "/readyz", {}, 200, None),
+    "an unknown path": ("GET", "/v1/nothing", {}, 404, None),
+    "a wrong method": ("GET", CHAT, {}, 405, None),
+    "a bad escape": ("GET", "/v1/models/%zz", {}, 400, None),
+    "an options": ("OPTIONS", CHAT, {}, 204, None),
+    "a preflight": (
+        "OPTIONS",
+        CHAT,
+        {"origin": "https://a.example", "access_control_request_method": "POST"},
+        200,
+        None,
+    ),
+    "a head": ("HEAD", "/v1/models", {}, 200, None),
+    "a bad header": ("GET", "/v1/models", {"x_relay_strict": "maybe"}, 400, None),
 }
 
 
-@pytest.mark.parametrize(("method", "target", "headers", "status"), EVERYWHERE.values(), ids=EVERYWHERE)
-async def test_every_answer_tells_who_answered_and_how_long_it_took(
-    rig: Rig, method: str, target: str, headers: dict[str, str], status: int
+@pytest.mark.parametrize(("method", "target", "headers", "status", "upstream"), EVERYWHERE.values(), ids=EVERYWHERE)
+async def test_every_answer_tells_how_long_it_took_and_who_was_asked_if_anybody(
+    rig: Rig, method: str, target: str, headers: dict[str, str], status: int, upstream: str | None
 ) -> None:
     body = b'{"model": "%b", "messages": [{"role": "user", "content": "Hi"}]}' % MODEL.encode()
     async with connected(rig.relay.port) as connection:
@@ -103,7 +110,7 @@ async def test_every_answer_tells_who_answered_and_how_long_it_took(
         head = await connection.head()
     assert head.status == status
     assert head.headers["x-request-id"] == head.headers["request-id"]
-    assert head.headers["x-relay-upstream"] == "cloudflare"
+    assert head.headers.get("x-relay-upstream") == upstream
     assert TIMING.fullmatch(head.headers["server-timing"])
 
 
@@ -112,7 +119,16 @@ async def test_every_error_of_an_upstream_tells_it_too(rig: Rig, client: httpx.A
     for streamed in (False, True):
         response = await client.post(CHAT, json=asking(stream=streamed), headers={"x-request-id": "request-9"})
         assert response.status_code == 403 and response.headers["x-request-id"] == "request-9"
+        assert response.headers["x-relay-upstream"] == "cloudflare"
         assert TIMING.fullmatch(response.headers["server-timing"])
+
+
+async def test_a_model_that_nobody_knows_is_no_upstreams_answer(rig: Rig, client: httpx.AsyncClient) -> None:
+    for streamed in (False, True):
+        response = await client.post(CHAT, json=asking(model="no-such-model", stream=streamed))
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+        assert "x-relay-upstream" not in response.headers
+    assert rig.cloudflare.runs == []
 
 
 async def test_the_times_are_those_that_passed(tmp_path: Path) -> None:
@@ -131,7 +147,7 @@ async def test_the_times_are_those_that_passed(tmp_path: Path) -> None:
 async def test_the_simulator_says_that_it_is_one(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
     async with serving(create_app(settings, settings.tokens)) as relay, calling(relay.url) as client:
-        for response in (await client.get("/v1/models"), await client.post(CHAT, json=asking())):
+        for response in (await client.get("/healthz"), await client.post(CHAT, json=asking())):
             assert response.status_code == 200 and response.headers["x-relay-upstream"] == "simulator"
 
 

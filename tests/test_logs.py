@@ -66,9 +66,7 @@ def nothing_secret_in(text: str) -> None:
 
 async def wait_for_run(rig: Rig) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not rig.cloudflare.runs:
-            rig.cloudflare.arrived.clear()
-            await rig.cloudflare.arrived.wait()
+        await rig.cloudflare.asked_to_run()
 
 
 async def test_no_outcome_of_a_request_logs_a_secret(tmp_path: Path, logged: io.StringIO) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from adapters.errors import InvalidRequest
 from adapters.wire.native.chat_inputs import parse_chat_inputs
-from adapters.wire.native.payload import Payload, parse_inputs
+from adapters.wire.native.payload import Payload, read_inputs
 from adapters.wire.native.schemas import TEXT_GENERATION, schema_of
 from tests.support.native_samples import CASES
 
@@ -71,7 +71,7 @@ def native(name: str) -> tuple[Read, dict[str, Any], dict[str, Any]]:
     schema = schema_of(case.native_result, case.task, case.input_kinds)["input"]
 
     def read(value: Any) -> object:
-        return parse_inputs(case.form, Payload(json.dumps(value).encode(), "application/json"))
+        return read_inputs(case.form, Payload(json.dumps(value).encode(), "application/json"))
 
     return read, schema, RICH.get(name, case.inputs)
 

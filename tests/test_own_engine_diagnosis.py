@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from adapters.local import own
+from adapters.local import main_memory, own
 from proxy.cli import cli
 from proxy.commands import own_engine_diagnosis
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RELAY_STATE_DIR", str(tmp_path / "state"))
     monkeypatch.setenv("RELAY_PORT", "0")
-    monkeypatch.setattr(own, "missing_packages", lambda: [])
+    monkeypatch.setattr(own, "missing_packages", lambda names=(): [])
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(own_engine_diagnosis, "_DEV", tmp_path / "dev")
     (tmp_path / "dev").mkdir()
@@ -60,12 +60,77 @@ def test_one_that_can_run_is_fine(folder: Path) -> None:
     assert examined(folder, WHOLE) == ("ok", f"mine: {folder / 'tiny'} is here", "", 0)
 
 
+def test_the_packages_of_a_quantisation_are_looked_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "missing_packages", lambda names=(): [name for name in names if name == "bitsandbytes"])
+    said = "mine: quantization nf4 needs bitsandbytes", "Run pip install bitsandbytes"
+    assert examined(folder, WHOLE, 'quantization = "nf4"') == ("failed", *said, 1)
+    (folder / "tiny").rename(folder / "other")
+    assert examined(folder, WHOLE, 'quantization = "torchao-int8"')[0] == "ok"
+
+
+def test_a_model_that_answers_in_words_makes_no_vectors(folder: Path) -> None:
+    said = "mine: tiny answers in words", "Take its names out of embeddings."
+    assert examined(folder, WHOLE, 'embeddings = ["tiny"]') == ("failed", *said, 1)
+
+
+def test_a_folder_is_quantised_once(folder: Path) -> None:
+    files = WHOLE | {"config.json": LLAMA[:-1] + ', "quantization_config": {"quant_method": "awq"}}'}
+    said = "mine: quantization int8 cannot be had, since the folder is quantised already by awq", "Leave it out."
+    assert examined(folder, files, 'quantization = "int8"') == ("failed", *said, 1)
+
+
+SIZES = '"num_hidden_layers": 16, "num_attention_heads": 32, "hidden_size": 2048, "dtype": "float32"'
+LONG = f'{LLAMA[:-1]}, "max_position_embeddings": 131072, {SIZES}}}'
+"""262,144 bytes a token."""
+CACHES: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "beyond the memory": (
+        LONG,
+        ("max_concurrency = 64", "context_window = 32768"),
+        "a cache for 64 requests of 32768 tokens takes 549.8 GB, and 10.0 GB are free",
+    ),
+    "no more than the model's own context": (
+        LONG.replace("131072", "1024"),
+        ("max_concurrency = 64", "context_window = 32768"),
+        "a cache for 64 requests of 1024 tokens takes 17.2 GB, and 10.0 GB are free",
+    ),
+    "the context of the settings alone": (
+        LONG.replace('"max_position_embeddings": 131072, ', ""),
+        ("max_concurrency = 2", "context_window = 32768"),
+        "a cache for 2 requests of 32768 tokens takes 17.2 GB, and 10.0 GB are free",
+    ),
+    "what fits": (LONG, ("max_concurrency = 2", "context_window = 8192"), ""),
+    "on a GPU": (LONG, ("max_concurrency = 64", "context_window = 32768", 'device = "cuda"'), ""),
+    "of unknown size": (LLAMA, ("max_concurrency = 64", "context_window = 32768"), ""),
+    "of a model that has none": (
+        LONG.replace("LlamaForCausalLM", "BertModel"),
+        ("max_concurrency = 64", "context_window = 32768"),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize(("config", "lines", "text"), CACHES.values(), ids=CACHES)
+def test_a_cache_beyond_the_memory_is_a_warning(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, config: str, lines: tuple[str, ...], text: str
+) -> None:
+    (folder / "dev" / "nvidia0").touch()
+    free = 20_000_000_000 + len(WEIGHTS)
+    monkeypatch.setattr(main_memory, "_available", lambda: free)
+    monkeypatch.setattr(main_memory, "_left_in_group", lambda group: free)
+    device = () if "device" in "".join(lines) else ('device = "cpu"',)
+    found = examined(folder, WHOLE | {"config.json": config}, *lines, *device)
+    if text:
+        assert found == ("warning", f"mine: {text}", "Lower max_concurrency or context_window.", 0)
+    else:
+        assert found[0] == "ok", found
+
+
 @pytest.mark.parametrize("absent", ["the extra", "the model"])
 def test_what_a_command_brings_is_told_with_the_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
     if absent == "the extra":
-        monkeypatch.setattr(own, "missing_packages", lambda: ["torch"])
+        monkeypatch.setattr(own, "missing_packages", lambda names=(): ["torch"])
         said = "it needs the extra 'local'", "Run make install EXTRAS=local (or pip install 'workers-ai-relay[local]')"
     else:
         said = "org/name is not on this machine", "Run relay models pull org/name"

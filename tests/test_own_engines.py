@@ -33,7 +33,9 @@ from adapters.transport import open_transport
 from proxy.app import create_app
 from proxy.handover import Retries
 from proxy.settings import Settings
-from tests.serving.played import PlayedEngine, chatting, steps
+from tests.serving.played import CONTEXT, PlayedEngine, chatting, steps
+from tests.support.canned_http import Asked, Canned, as_json
+from tests.support.canned_http import serving as canned
 from tests.support.relay import calling, settings_for
 from tests.support.servers import serving
 from tests.support.streams import CHAT
@@ -66,13 +68,18 @@ class Rig:
 
 @asynccontextmanager
 async def rigged(
-    folder: Path, lines: str = "", as_process: Callable[[EngineSpec], EngineSpec] = played
+    folder: Path,
+    lines: str = "",
+    as_process: Callable[[EngineSpec], EngineSpec] = played,
+    *,
+    config: str = '"x": 0',
+    upstream: str | None = NOWHERE,
 ) -> AsyncIterator[Rig]:
     (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    (folder / "model" / "config.json").write_text(f'{{"architectures": ["LlamaForCausalLM"], {config}}}')
     entry = 'name = "mine"\nkind = "transformers"\nmodel = "model"\nmodels = ["tiny"]'
     (folder / "relay.toml").write_text(f"[[engines]]\n{entry}\n{lines}\n")
-    settings = settings_for(folder, NOWHERE)
+    settings = settings_for(folder, upstream)
     settings = dataclasses.replace(settings, engines=tuple(map(as_process, settings.engines)))
     app = create_app(settings, settings.tokens, retries=Retries(0, 0.0))
     with supervised(settings.engines, probe=look, state_dir=settings.state_dir, surroundings=dict(os.environ)):
@@ -96,6 +103,22 @@ async def test_it_is_started_by_the_first_request_and_takes_every_field_as_it_is
         streamed = await rig.ask(stream=True)
         assert streamed.text.endswith("data: [DONE]\n\n") and '"content":"H"' in streamed.text
         assert (await rig.statuses())["mine"].pid is not None
+
+
+async def test_its_context_is_the_folders_until_it_runs_and_says_itself(tmp_path: Path) -> None:
+    async def contexts(rig: Rig) -> list[Any]:
+        rows = (await rig.client.get("/v1/models")).json()["data"]
+        listed = next(row for row in rows if row["id"] == "tiny")
+        detail = (await rig.client.get("/v1/models/tiny")).json()
+        found = (await rig.client.get("/client/v4/accounts/a/ai/models/search", params={"search": "tiny"})).json()
+        (shown,) = [row for row in found["result"] if row["name"] == "tiny"]
+        properties = {pair["property_id"]: pair["value"] for pair in shown["properties"]}
+        return [listed["context_window"], detail["context_window"], properties.get("context_window")]
+
+    async with rigged(tmp_path, config='"max_position_embeddings": 131072', upstream=None) as rig:
+        assert await contexts(rig) == [131072, 131072, "131072"]
+        assert (await rig.ask()).status_code == 200
+        assert await contexts(rig) == [CONTEXT, CONTEXT, str(CONTEXT)]
 
 
 async def test_what_it_can_never_do_is_told_to_operator_and_client(tmp_path: Path) -> None:
@@ -146,6 +169,39 @@ class OnePlace:
         yield self._address
 
     def report_failure(self, name: str) -> None: ...
+
+
+SILENT: dict[str, Canned] = {
+    "no list": Canned(404, b"{}"),
+    "a list of something else": Canned(200, b'{"data": [{"id": "tiny"}]}'),
+    "an empty list": Canned(200, b'{"data": []}'),
+    "no JSON": Canned(200, b"<html>"),
+}
+
+
+@pytest.mark.parametrize("answer", SILENT.values(), ids=SILENT)
+async def test_a_context_that_it_does_not_tell_is_left_alone(answer: Canned) -> None:
+    told: list[int] = []
+    asked: list[str] = []
+    transport = open_transport(connect_timeout=1)
+
+    def reach(address: EngineAddress) -> EngineCalls:
+        return EngineCalls(transport, Endpoint(name="mine", base_url=address.url, profile=PROFILES["relay"]))
+
+    def play(request: Asked) -> Canned:
+        asked.append(request.path)
+        return answer if request.method == "GET" else as_json(200, CHATTED)
+
+    async with transport:
+        with canned(play) as server:
+            engine = LeasedEngine("mine", OnePlace(EngineAddress(f"{server.url}/v1")), reach, told.append)
+            request = ChatRequest(model="tiny", messages=(Message(role="user", content="Hello"),))
+            for _ in range(2):
+                assert (await engine.chat(request, Call("id"))).choices[0].text == "Hi"
+    assert told == [] and asked == ["/v1/models", CHAT, CHAT]
+
+
+CHATTED = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}
 
 
 async def test_an_engine_that_does_not_run_is_as_good_as_ready() -> None:

@@ -56,6 +56,24 @@ def test_the_pasted_line_is_a_streamed_chat_with_a_model_that_answers(tmp_path: 
     assert (model.status, model.is_chat) == ("listed", True)
 
 
+FIRST: dict[str, tuple[str, dict[str, str], str]] = {
+    "an engine's": ('models = ["my-own"]', {}, "my-own"),
+    "one that chats": ('models = ["vectors", "my-own"]\nembeddings = ["vectors"]', {}, "my-own"),
+    "one that needs no quotes": ('models = ["it\'s", "my/own"]', {}, "my/own"),
+    "Cloudflare's, with an account": ('models = ["my-own"]', CREDENTIALS, FIRST_MODEL),
+    "the simulator's, for want of another": ('models = ["vectors"]\nembeddings = ["vectors"]', {}, FIRST_MODEL),
+}
+
+
+@pytest.mark.parametrize(("lines", "environ", "model"), FIRST.values(), ids=FIRST)
+def test_a_model_that_really_answers_is_tried_first(
+    tmp_path: Path, lines: str, environ: dict[str, str], model: str
+) -> None:
+    (tmp_path / "relay.toml").write_text(f'[[engines]]\nname = "e"\nurl = "http://127.0.0.1:9"\n{lines}\n')
+    words = shlex.split(curl(text(load(tmp_path, environ), created=True)))
+    assert json.loads(words[words.index("-d") + 1])["model"] == model
+
+
 def test_the_simulator_is_called_one(tmp_path: Path) -> None:
     printed = text(load(tmp_path), command=".venv/bin/relay")
     assert "built-in simulator: no Cloudflare credentials; answers are simulated" in printed

@@ -5,45 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 from collections.abc import Callable
 from enum import Enum
-from typing import Protocol
 
-from adapters.errors import Fault, RelayError
+from adapters.errors import RelayError
 from adapters.local.address import EngineAddress
 from adapters.local.backoff import Backoff
 from adapters.local.bell import Bell
 from adapters.local.condition import Checkup, Condition, Probe
+from adapters.local.failures import Failures
 from adapters.local.memory import MemoryBudget
 from adapters.local.pace import Pace
 from adapters.local.process import LaunchFailed
 from adapters.local.run import Ended, Launch, Run, alongside
 from adapters.local.spec import EngineSpec
 from adapters.local.status import EngineStatus, State
+from adapters.local.usage import Lease, Usage
 
 log = logging.getLogger("relay.engines")
 
 _FIRST_LOOK, _LOOKS_APART = 0.1, 1.0  # seconds between two checks of an engine that starts
 _TELLING = 1.0  # seconds between two reports of its progress
 
-_PATH = re.compile(r"(?<![\w./:-])/(?:[^\s/:;,()'\"]+/)*([^\s/:;,()'\"]+)/?")
-
-
 OnProgress = Callable[[str], None]
-
-
-class Lease(Protocol):
-    """Somebody's right to use the engine, as the engine sees it."""
-
-    busy: bool
-    """Whether requests are open."""
-
-    def recalled(self) -> None:
-        """The engine is to be stopped: `Engine.release` the lease as soon as no request is open."""
-
-    def ended(self) -> None:
-        """The engine is gone; there is nothing to release."""
 
 
 class _Order(Enum):
@@ -65,23 +49,18 @@ class Engine:
         self._probe = probe
         self._budget = budget
         self._pace = pace
-        self._backoff = Backoff(first=pace.first_backoff, longest=pace.longest_backoff, good=pace.good_run)
+        backoff = Backoff(first=pace.first_backoff, longest=pace.longest_backoff, good=pace.good_run)
+        self._failures = Failures(spec.name, backoff)
+        self._usage = Usage(spec.keep_alive)
         self._bell = Bell()
         self._state = State.STOPPED
         self._changed_at = 0.0
         self._run: Run | None = None
         self._runs = 0
-        self._leases: set[Lease] = set()
-        self._waiting = 0
-        self._last_used = 0.0
         self._progress = ""
         self._order: _Order | None = None
         self._doubted = False
         self._checkup = self._new_checkup()
-        self._failed_starts = 0
-        self._error: str | None = None
-        self._refusal: RelayError | None = None
-        self._retry_at = 0.0
         self._ready_at: float | None = None
         self._comes_back = False
 
@@ -92,28 +71,28 @@ class Engine:
 
         Whoever stops waiting does not stop the start. Raises RelayError where the engine cannot be had.
         """
-        failed_before, told = self._failed_starts, ""
-        self._waiting += 1
+        failed_before, told = self._failures.starts, ""
+        self._usage.waiting += 1
         self._bell.ring()
         self._budget.bell.ring()
         try:
             while True:
                 if self._run is not None and self._state is State.READY and not (self._doubted or self._order):
                     return self._run.address
-                if self._failed_starts != failed_before:
-                    raise self._refused()
+                if self._failures.starts != failed_before:
+                    raise self._failures.as_error(self._now())
                 if self._state is State.FAILED and not self._worth_waiting():
-                    raise self._refused()
+                    raise self._failures.as_error(self._now())
                 if self._progress != told:
                     told = self._progress
                     on_progress(told)
                 await self._bell.heard()
         finally:
-            self._waiting -= 1
+            self._usage.waiting -= 1
             self._touch()
 
     def add(self, lease: Lease) -> None:
-        self._leases.add(lease)
+        self._usage.leases.add(lease)
 
     def use(self, lease: Lease, busy: bool) -> None:
         """The first request of a lease begins, or the last one ends."""
@@ -121,7 +100,7 @@ class Engine:
         self._touch()
 
     def release(self, lease: Lease) -> None:
-        self._leases.discard(lease)
+        self._usage.leases.discard(lease)
         self._touch()
 
     def doubt(self) -> None:
@@ -136,7 +115,7 @@ class Engine:
     async def stop(self) -> None:
         """Drain and stop it, whoever waits for it; a later request starts it again."""
         self._comes_back = False
-        self._backoff.reset()
+        self._failures.forgive()
         runs = self._runs
         if self._state is State.FAILED:
             self._enter(State.STOPPED)
@@ -147,28 +126,28 @@ class Engine:
 
     async def start(self, on_progress: OnProgress) -> None:
         """As `ready`, at once whatever has failed before."""
-        self._backoff.reset()
+        self._failures.forgive()
         if self._state is State.FAILED:
             self._enter(State.STOPPED)
         await self.ready(on_progress)
 
     def status(self) -> EngineStatus:
         now = self._now()
-        busy = any(lease.busy for lease in self._leases)
+        busy = self._usage.busy
         return EngineStatus(
             name=self.name,
             state=State.BUSY if busy and self._state is State.READY else self._state,
             seconds=now - self._changed_at,
             pid=self._run.pid if self._run else None,
             address=self._run.address if self._run else None,
-            waiting=self._waiting,
+            waiting=self._usage.waiting,
             busy=busy,
             idle_for=now - since if (since := self.idle_since) is not None else None,
             starts=self._runs,
-            failures=self._backoff.failures,
-            retry_in=max(self._retry_at - now, 0.0) if self._state is State.FAILED else None,
+            failures=self._failures.in_a_row,
+            retry_in=max(self._failures.retry_at - now, 0.0) if self._state is State.FAILED else None,
             progress=self._progress,
-            error=self._error,
+            error=self._failures.error,
             memory=self.spec.memory,
         )
 
@@ -176,9 +155,9 @@ class Engine:
 
     @property
     def idle_since(self) -> float | None:
-        if self._state is not State.READY or self._order or self._in_use():
+        if self._state is not State.READY or self._order or self._usage.wanted:
             return None
-        return self._last_used
+        return self._usage.last
 
     @property
     def leaving(self) -> bool:
@@ -203,8 +182,7 @@ class Engine:
             except RelayError as exc:
                 self._comes_back = False
                 self._progress = ""
-                self._refusal = exc
-                self._failed_starts += 1
+                self._failures.refused(exc)
                 self._bell.ring()
                 await asyncio.sleep(0)  # those who waited hear of it before anybody is waited for
 
@@ -212,15 +190,15 @@ class Engine:
         while True:
             now = self._now()
             until: float | None = None
-            if self._waiting or (self._comes_back and not self._unused_for_long(now)):
-                if self._state is not State.FAILED or now >= self._retry_at:
+            if self._usage.waiting or (self._comes_back and now < self._usage.until):
+                if self._state is not State.FAILED or now >= self._failures.retry_at:
                     return
-                until = self._retry_at
+                until = self._failures.retry_at
             await self._bell.heard(until)
 
     async def _one_run(self) -> None:
         self._runs += 1
-        self._refusal = None
+        self._failures.started()
         self._order = None
         self._doubted = False
         self._ready_at = None
@@ -235,7 +213,7 @@ class Engine:
                     await self._begin(run)
                     await self._serve(run)
                 finally:
-                    self._say_ended()
+                    self._usage.end(self._now())
                     if self._state is not State.STARTING:
                         self._enter(State.DRAINING)
         except (Ended, LaunchFailed) as exc:
@@ -243,9 +221,8 @@ class Engine:
             self._failed(str(exc))
         else:
             self._run = None
-            self._backoff.reset()
+            self._failures.went_well()
             self._comes_back = False
-            self._error = None
             log.info("engine %s: stopped", self.name)
             self._enter(State.STOPPED)
 
@@ -255,10 +232,10 @@ class Engine:
         self._ready_at = self._now()
         log.info("engine %s: ready after %.1f s", self.name, self._ready_at - self._changed_at)
         if not self._comes_back:  # a crash does not make it younger
-            self._last_used = self._ready_at
+            self._usage.last = self._ready_at
         self._progress = ""
         self._comes_back = True
-        self._error = None
+        self._failures.error = None
         self._enter(State.READY)
 
     async def _until_ready(self, run: Run) -> str | None:
@@ -301,31 +278,30 @@ class Engine:
             if self._order:
                 return self._order
             now = self._now()
-            if self._unused_for_long(now):
+            if now >= self._usage.until:
                 return _Order.IDLE
             if self._doubted or now >= next_check:
                 health = await self._look(run)
                 now = self._now()
-                if self._checkup.sick(health, busy=self._in_use(), now=now):
+                if self._checkup.sick(health, busy=self._usage.wanted, now=now):
                     return None
-                fine = health is Condition.READY or (health is Condition.SILENT and self._in_use())
+                fine = health is Condition.READY or (health is Condition.SILENT and self._usage.wanted)
                 self._settle(doubted=not fine)
                 next_check = now + (self._interval() if fine else self._pace.recheck_interval)
                 if not fine:
                     await self._nap(next_check)
                 continue
-            await self._bell.heard(min(next_check, self._end_of_keep_alive()))
+            await self._bell.heard(min(next_check, self._usage.until))
 
     async def _drain(self, order: _Order) -> bool:
         """Whether the engine may go now. Not if it was to go for want of work and work has come."""
         self._enter(State.DRAINING)
-        for lease in list(self._leases):
-            lease.recalled()
+        self._usage.recall()
         if order is _Order.STOP:
-            await self._until(lambda: not self._leases, self._pace.drain_timeout)
+            await self._until(lambda: not self._usage.leases, self._pace.drain_timeout)
             return True
-        await self._until(lambda: all(lease.busy for lease in self._leases), self._pace.recall_timeout)
-        return not self._in_use()
+        await self._until(lambda: all(lease.busy for lease in self._usage.leases), self._pace.recall_timeout)
+        return not self._usage.wanted
 
     # ---------------------------------------------------------------- what it is made of
 
@@ -342,40 +318,17 @@ class Engine:
             pass
 
     def _failed(self, how: str) -> None:
-        was_ready = self._ready_at is not None
-        ran = self._now() - self._ready_at if self._ready_at is not None else None
-        pause = self._backoff.failed(ran)
-        self._error = how
+        now = self._now()
+        pause = self._failures.ended(how, None if self._ready_at is None else now - self._ready_at, now)
         self._progress = ""
         self._comes_back = self._comes_back and self._order is None
-        self._retry_at = self._now() + pause
-        self._refusal = None
-        self._failed_starts += not was_ready
         log.warning("engine %s failed: %s; it may be started again in %g s", self.name, how, pause)
         self._enter(State.FAILED)
 
-    def _refused(self) -> RelayError:
-        """A fresh error each time: an exception that many raise collects all their frames."""
-        if self._refusal:
-            exc = self._refusal
-            return RelayError(exc.fault, exc.message, retry_after=exc.retry_after)
-        return RelayError(
-            Fault.UPSTREAM_UNREACHABLE,
-            f"The engine {self.name!r} cannot be used: {_without_folders(self._error or '')}.",
-            retry_after=max(self._retry_at - self._now(), 1.0),
-        )
-
     def _worth_waiting(self) -> bool:
         """Whether a failed engine is likely to be ready soon."""
-        left = self._retry_at - self._now()
+        left = self._failures.retry_at - self._now()
         return left <= 0 or (self._ready_at is not None and left <= self._pace.backoff_patience)
-
-    def _say_ended(self) -> None:
-        if self._in_use():
-            self._last_used = self._now()
-        leases, self._leases = self._leases, set()
-        for lease in leases:
-            lease.ended()
 
     def _settle(self, doubted: bool) -> None:
         if self._doubted != doubted:
@@ -386,21 +339,10 @@ class Engine:
         self._progress = f"starting for {seconds:.0f} s" + (f": {line}" if line else "")
         self._bell.ring()
 
-    def _in_use(self) -> bool:
-        return self._waiting > 0 or any(lease.busy for lease in self._leases)
-
     def _touch(self) -> None:
-        self._last_used = self._now()
+        self._usage.last = self._now()
         self._bell.ring()
         self._budget.bell.ring()
-
-    def _unused_for_long(self, now: float) -> bool:
-        return now >= self._end_of_keep_alive()
-
-    def _end_of_keep_alive(self) -> float:
-        if self.spec.keep_alive is None or self._in_use():
-            return float("inf")
-        return self._last_used + self.spec.keep_alive
 
     def _run_is(self, number: int) -> bool:
         return self._runs == number and self._state not in {State.STOPPED, State.FAILED}
@@ -420,8 +362,3 @@ class Engine:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _without_folders(text: str) -> str:
-    """For clients, to whom it is no news how this machine's folders are called."""
-    return _PATH.sub(r".../\1", text)

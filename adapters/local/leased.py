@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol
 
+import msgspec
+
 from adapters.base import Call, EventStream
 from adapters.canonical import ChatRequest, ChatResult, EmbeddingRequest, EmbeddingResult
 from adapters.engine_calls import EngineCalls
@@ -19,6 +21,7 @@ from adapters.openai_compatible import OpenAICompatible
 
 _SUSPECT = frozenset((Fault.UPSTREAM_UNREACHABLE, Fault.UPSTREAM_ERROR, Fault.UPSTREAM_TIMEOUT))
 """What may mean that the engine is dead; the supervisor looks."""
+_PATIENCE = 1.0  # seconds for a list of one model, on this machine
 _SHARE = re.compile(r"(?<![\d.])(100|\d{1,2})(?:\.\d+)? ?%")
 
 
@@ -35,16 +38,25 @@ class Leases(Protocol):
 class LeasedEngine:
     """A ChatAdapter and an Embedder. Every method raises RelayError.
 
-    `reach` makes the calls for an address, which may be another after each start.
+    `reach` makes the calls for an address, which may be another after each start. `learn` is told after each how many
+    tokens a request may have; only for an engine of our own, which says so.
     """
 
-    def __init__(self, name: str, leases: Leases, reach: Callable[[EngineAddress], EngineCalls]) -> None:
+    def __init__(
+        self,
+        name: str,
+        leases: Leases,
+        reach: Callable[[EngineAddress], EngineCalls],
+        learn: Callable[[int], None] | None = None,
+    ) -> None:
         self.name = name
         self.stats = EngineStats()
         self._leases = leases
         self._reach = reach
         self._address: EngineAddress | None = None
         self._engine: OpenAICompatible | None = None
+        self._learn = learn
+        self._learnt = False
 
     async def chat(self, request: ChatRequest, call: Call) -> ChatResult:
         async with self._leased(call) as engine:
@@ -72,6 +84,7 @@ class LeasedEngine:
         patience = call.remaining()
 
         def hear(text: str) -> None:
+            self._learnt = False
             call.progress = loading(self.name, text)
 
         async with AsyncExitStack() as stack:
@@ -82,7 +95,16 @@ class LeasedEngine:
                 raise RelayError(Fault.UPSTREAM_TIMEOUT, f"The engine '{self.name}' did not start in time.") from None
             finally:
                 call.progress = ""
-            yield self._at(address)
+            engine = self._at(address)
+            await self._learn_context(engine.calls)
+            yield engine
+
+    async def _learn_context(self, calls: EngineCalls) -> None:
+        """Once after each start: the free memory of that moment has decided."""
+        if self._learn is not None and not self._learnt:
+            self._learnt = True
+            if context := await _context_of(calls):
+                self._learn(context)
 
     def _at(self, address: EngineAddress) -> OpenAICompatible:
         if self._engine is None:
@@ -95,6 +117,24 @@ class LeasedEngine:
     def _suspect(self, error: RelayError) -> None:
         if error.fault in _SUSPECT:
             self._leases.report_failure(self.name)
+
+
+class _Model(msgspec.Struct):
+    context_window: int
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+async def _context_of(calls: EngineCalls) -> int | None:
+    """What our own engine's list of models says; `None` where there is no such answer, which its requests will tell."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            _, body = await calls.get("/v1/models", _PATIENCE)
+        return min((model.context_window for model in msgspec.json.decode(body, type=_Models).data), default=None)
+    except (RelayError, TimeoutError, msgspec.DecodeError):
+        return None
 
 
 def loading(name: str, progress: str) -> str:

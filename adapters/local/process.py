@@ -226,5 +226,6 @@ def describe(status: int) -> str:
         return "its command cannot be executed (status 126)"
     number = status - 128 if status > 128 else -status
     if number > 0 and number in signal.valid_signals():
-        return f"it was ended by {signal.Signals(number).name}"
+        why = ", as the system does where memory runs out" if number == signal.SIGKILL else ""
+        return f"it was ended by {signal.Signals(number).name}{why}"
     return f"it ended with status {status}"

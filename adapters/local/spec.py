@@ -55,6 +55,12 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.command)
 
     @property
+    def longest_context(self) -> int | None:
+        """Tokens that prompt and answer may have together, as far as that is known before it runs."""
+        known = (self.context_window, self.own.longest if self.own else None)
+        return min((limit for limit in known if limit is not None), default=None)
+
+    @property
     def upstream(self) -> str:
         """What candidates and `x-relay-upstream` call it."""
         return self.group or self.name

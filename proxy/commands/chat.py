@@ -6,13 +6,14 @@ import contextlib
 import importlib
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from typing import Any
 
 import anyio
 import click
 
 from proxy.commands.chat_stream import ChatFailed, Piece, Turn, model_problem, stream_answer
+from proxy.commands.loading import Line, local_engines_of, watching
 from proxy.commands.local_relay import find_relay, open_client
 from proxy.commands.options import address_flags, settings_or_exit, source_flags, source_options, tokens_or_exit
 from proxy.commands.start_text import FIRST_MODEL, local_url
@@ -40,7 +41,8 @@ _NOTES = {"length": "[cut off at the token limit]", "content_filter": "[withheld
 def command(model: str, system: str | None, once: str | None, **flags: Any) -> None:
     """Talk to MODEL through the relay: the one that runs, else one started for this conversation.
 
-    Without a terminal, each line of the input is a message; answers alone go to the standard output.
+    Without a terminal, each line of the input is a message; answers alone go to the standard output. While an engine of
+    this machine loads, a terminal shows how far that is.
     """
     settings = settings_or_exit(source_options(flags))
     tokens, _ = tokens_or_exit(settings)
@@ -135,12 +137,25 @@ class Session:
         return True
 
     async def _answer(self, answer: list[str]) -> None:
+        begun = False
+
         def show(piece: Piece) -> None:
+            nonlocal begun
+            if piece != Piece():  # one that says nothing keeps the connection alive
+                begun = True
+                line.clear()
             self._show(piece)
             if piece.text:
                 answer.append(piece.text)
 
-        async with open_client(self._settings, self._base_url) as client:
+        line = Line()
+        engines = local_engines_of(self._settings, self.model) if line.is_seen else frozenset()
+        async with AsyncExitStack() as stack:
+            stack.callback(line.clear)
+            if engines:
+                tell = watching(self._settings.state_dir, engines, lambda text: None if begun else line.show(text))
+                await stack.enter_async_context(tell)
+            client = await stack.enter_async_context(open_client(self._settings, self._base_url))
             await stream_answer(client, self._token, self.model, self._turns, show)
 
     def _show(self, piece: Piece) -> None:

@@ -78,6 +78,8 @@ def _models(settings: Settings) -> dict[str, dict[str, Any]]:
         options["policy"] = rule.policy
         if rule.share:
             options["share"] = dict(rule.share)
+        if rule.handover_after is not None:
+            options["handover_after"] = rule.handover_after
     return models
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
+from adapters.local.main_memory import free_for_cache
+from adapters.local.model_config import token_bytes
 from adapters.local.own import OwnModel
 from adapters.local.serving.folder import ModelFolder, Refused
+from adapters.local.serving.room import choose_room
 from adapters.local.spec import EngineSpec
 from proxy.commands.checks import Check
 from proxy.commands.engine_diagnosis import machine_memory
@@ -18,7 +21,7 @@ from proxy.own_engines import missing
 _DEV = Path("/dev")
 _GPUS = ("nvidia[0-9]*", "kfd", "dxg")
 """What drivers put there: NVIDIA's, AMD's, and that of Linux inside of Windows."""
-_COMMANDS = ("make ", "relay ")
+_COMMANDS = ("make ", "relay ", "pip ")
 _OTHER = "Put the model there, or name another folder."
 _WHAT_RUNS = "Name another folder: docs/engines.md says what runs."
 
@@ -47,6 +50,9 @@ def check_own_engine(name: str, group: Sequence[EngineSpec]) -> Check:
     if _in_main_memory(model) and folder.size > machine_memory():
         text = f"{name}: its weights take {decimal(folder.size)}, this machine has {decimal(machine_memory())}"
         return Check(name="engine", status="warning", text=text, advice="Take a smaller model, or set quantization.")
+    if _in_main_memory(model) and (problem := _cache_too_large(group[0], model, folder)):
+        text, _, advice = problem.partition(": ")
+        return Check(name="engine", status="warning", text=f"{name}: {text}", advice=f"{_capital(advice)}.")
     return Check(name="engine", status="ok", text=f"{name}: {model.repository or model.folder} is here")
 
 
@@ -57,8 +63,26 @@ def _failed(name: str, problem: str) -> Check:
     elif remedy.startswith(_COMMANDS):
         advice = f"Run {remedy}"
     else:
-        advice = f"{remedy[0].upper()}{remedy[1:]}."
+        advice = f"{_capital(remedy)}."
     return Check(name="engine", status="failed", text=f"{name}: {words}", advice=advice)
+
+
+def _cache_too_large(engine: EngineSpec, model: OwnModel, folder: ModelFolder) -> str | None:
+    """What the engine would say of the cache that was asked for, were it started now, as far as its files tell."""
+    own = model.longest or engine.context_window
+    size = token_bytes(folder.config, model.dtype)
+    if engine.embeddings or own is None or size is None:
+        return None
+    free = free_for_cache(taken=folder.size)
+    try:
+        choose_room(rows=engine.max_concurrency, context=engine.context_window, own=own, token_bytes=size, free=free)
+    except Refused as exc:
+        return str(exc)
+    return None
+
+
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
 
 
 def _is_likely_here(device: str) -> bool:

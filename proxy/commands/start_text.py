@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -15,6 +16,9 @@ from proxy.sources import SourceOptions, user_file
 
 FIRST_MODEL = "@cf/meta/llama-3.2-1b-instruct"
 """Small, cheap and listed: what the first request of a new user goes to."""
+
+_PLAIN = re.compile(r"[\w@./:-]+", re.ASCII)
+"""Names that need no quoting, wherever they are pasted."""
 
 _SIMULATOR = """\
 upstream  built-in simulator: no Cloudflare credentials; answers are simulated
@@ -113,7 +117,7 @@ def start_text(
         lines.append(f"engines   {', '.join(map(_engine, settings.engines))}")
     if settings.script is not None:
         lines.append(f"script    {settings.script}: the simulator does what its rules say")
-    lines.append("try       " + curl_line(url, shown or f"$({printing})"))
+    lines.append("try       " + curl_line(url, shown or f"$({printing})", _first_model(settings)))
     if settings.origins["tokens"] == "environment":
         lines.append("          in a shell that has the same RELAY_TOKENS")
     return "\n".join(lines) + "\n"
@@ -123,10 +127,20 @@ def _engine(spec: EngineSpec) -> str:
     return f"{spec.name} ({'started by the first request' if spec.is_local else spec.profile})"
 
 
-def curl_line(url: str, token: str) -> str:
+def _first_model(settings: Settings) -> str:
+    """Without an account a model that really answers is rather tried than a simulated one."""
+    if settings.upstream == "simulator":
+        for spec in settings.engines:
+            for name in spec.models:
+                if name not in spec.embeddings and _PLAIN.fullmatch(name):
+                    return name
+    return FIRST_MODEL
+
+
+def curl_line(url: str, token: str, model: str) -> str:
     """A streamed chat. `token` may be a command substitution, so it stands in double quotes."""
     body = json.dumps(
-        {"model": FIRST_MODEL, "stream": True, "messages": [{"role": "user", "content": "Say hello in one sentence."}]}
+        {"model": model, "stream": True, "messages": [{"role": "user", "content": "Say hello in one sentence."}]}
     )
     # A certificate for a public name, or one signed by its owner, does not fit the local address.
     insecure = " -k" if url.startswith("https:") else ""

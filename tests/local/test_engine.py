@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from adapters.errors import Fault, RelayError
 from adapters.local.condition import Condition
 from adapters.local.engine import Engine
 from adapters.local.memory import MemoryBudget
+from adapters.local.own import OwnModel
 from adapters.local.pace import Pace
 from adapters.local.spec import EngineSpec
 from adapters.local.status import State
@@ -247,14 +249,32 @@ def test_an_engine_that_cannot_start_is_tried_ever_less_often(problem: str) -> N
     play(scene)
 
 
-def test_clients_do_not_hear_how_folders_are_called() -> None:
-    async def scene(engine: Engine, stage: Stage) -> None:
-        stage.launch_problem = "its process cannot be started in /home/somebody/engines: No such file"
-        error = await refusal(engine)
-        assert error.message.endswith("cannot be used: its process cannot be started in .../engines: No such file.")
-        assert engine.status().error == stage.launch_problem, "the operator does"
+HOME = Path("/home/somebody")
+FOLDERS = {
+    "where it was to run": ("it cannot be started in /home/somebody/engines: No such file", {}, ".../engines: No such"),
+    "the model's": (
+        f"{HOME}/models/tiny/config.json cannot be read (JSONDecodeError)",
+        {"own": OwnModel(folder=HOME / "tiny")},
+        ": .../config.json cannot be read (JSONDecodeError)",
+    ),
+    "the model's, in a library's words": (
+        f"the tokenizer of tiny cannot be loaded: no such thing at '{HOME}/tiny/', but https://host/a/b",
+        {"own": OwnModel(folder=HOME / "tiny")},
+        "at '.../tiny', but https://host/a/b",
+    ),
+    "a name that says nothing": ("it is not at /srv/it", {"own": OwnModel(folder=Path("/"))}, "not at .../it"),
+}
 
-    play(scene)
+
+@pytest.mark.parametrize(("problem", "fields", "told"), FOLDERS.values(), ids=FOLDERS)
+def test_clients_do_not_hear_how_folders_are_called(problem: str, fields: dict[str, Any], told: str) -> None:
+    async def scene(engine: Engine, stage: Stage) -> None:
+        stage.launch_problem = problem
+        error = await refusal(engine)
+        assert told in error.message and "home" not in error.message and "srv" not in error.message
+        assert engine.status().error == problem, "the operator does"
+
+    play(scene, **fields)
 
 
 def test_all_who_wait_for_a_start_that_fails_are_told_and_each_by_an_error_of_his_own() -> None:

@@ -45,7 +45,7 @@ def lists_app(
     )
     router = Router(list_routes(lists), redirect_slashes=False)
     boundary = ErrorBoundary(_raising(router), Dialects(problems, BY_PATH))
-    return Telemetry(boundary, upstream="simulator", strict=False, hop="hop", access=False)
+    return Telemetry(boundary, strict=False, hop="hop", access=False)
 
 
 def _raising(router: Router) -> ASGIApp:

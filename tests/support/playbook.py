@@ -1,4 +1,4 @@
-"""Two scripted models that can do all that a client asks for, one in each of Cloudflare's shapes.
+"""Three scripted models that can do all that a client asks for: one in each of Cloudflare's shapes, and chatglm.cpp's.
 
 Asked plainly they say "Hello there"; given a tool they call it, and answer once its result is there; asked
 for JSON they give `{"city": "Oslo", "degrees": 7}`.
@@ -11,7 +11,8 @@ from typing import Any
 
 from starlette.types import Send
 
-from tests.support.cloudflare import USAGE, Asked, frames, result, stream
+from tests.support.cloudflare import USAGE, Asked, answer, frames, result, stream
+from tests.support.engine_wires import by_stream, chatglm_stream, chatglm_whole
 
 WEATHER: dict[str, Any] = {"city": "Oslo", "degrees": 7}
 ARGUMENTS = {"city": "Oslo"}
@@ -111,3 +112,19 @@ def _chunk(delta: dict[str, Any], reason: str | None) -> bytes:
     usage = {"prompt_tokens": 0, "completion_tokens": 1, "total_tokens": 1, "neurons": 0.027}
     choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None, "matched_stop": None}
     return frames({"id": "f96", "object": "chat.completion.chunk", "created": 1, "choices": [choice], "usage": usage})
+
+
+CALL_TEXT = ("get_weather\n", "```python\ntool_call(ci", "ty='Oslo')\n```")
+CALL = {"function": {"arguments": json.dumps(ARGUMENTS), "name": "get_weather"}, "type": "function"}
+
+
+async def chatglm_cpp(asked: Asked, send: Send) -> None:
+    """A model that hears of results and of JSON in words alone; the wire is the one that was recorded."""
+    body = asked.json
+    heard = json.dumps(body["messages"])
+    if body.get("tools") and "7 degrees" not in heard:
+        script = by_stream(answer(200, chatglm_whole("", "function_call", [CALL])), stream(*chatglm_stream(*CALL_TEXT)))
+    else:
+        text = SENTENCE if "7 degrees" in heard else json.dumps(WEATHER) if "JSON" in heard else "Hello there"
+        script = by_stream(answer(200, chatglm_whole(text)), stream(*chatglm_stream(text[:3], "", text[3:], "")))
+    await script(asked, send)

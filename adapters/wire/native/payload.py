@@ -49,11 +49,6 @@ class Reading(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...] = ()
 
 
-def parse_inputs(form: Form, payload: Payload) -> Inputs:
-    """The inputs alone, as `read_inputs` reads them."""
-    return read_inputs(form, payload).inputs
-
-
 def read_inputs(form: Form, payload: Payload) -> Reading:
     """What is in a body: a multipart form, bytes for the field `form.raw`, or JSON.
 
@@ -73,11 +68,6 @@ def read_inputs(form: Form, payload: Payload) -> Reading:
     if not payload.body or payload.body.isspace():
         return _struct(form, {}, strict=True)  # says what is missing
     return _struct(form, decode(payload.body, _OBJECT), strict=True)
-
-
-def inputs_from(form: Form, fields: Any) -> Inputs:
-    """The inputs in a value that came out of JSON. Raises InvalidRequest naming the field."""
-    return _struct(form, fields, strict=True).inputs
 
 
 def _is_raw(kind: str, body: bytes) -> bool:
