@@ -12,7 +12,7 @@ import msgspec
 from adapters.local import model_config, own
 from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.inference.folder import kind_of, read_embedding_card
-from adapters.local.inference.options import QUANTIZATIONS, check_quantization
+from adapters.local.inference.options import QUANTIZATIONS, check_quantization, cuda_alone
 from adapters.local.own import OwnModel, OwnOptions, own_command
 from adapters.local.serving.folder import ModelFolder, Refused, read_config
 from adapters.local.spec import EngineSpec
@@ -169,8 +169,12 @@ def missing(spec: EngineSpec) -> str | None:
         return own.INSTALL
     try:
         folder = ModelFolder(spec.own.folder, spec.own.repository)
-        if kind_of(spec.own.folder) == "chat" and spec.embeddings:
+        if kind_of(spec.own.folder) == "embeddings":
+            read_embedding_card(spec.own.folder)
+        elif spec.embeddings:
             return f"{folder.path.name} answers in words: take its names out of embeddings"
+        if alone := cuda_alone(spec.own.quantization, spec.own.device):
+            return alone
         present = model_config.quantised_by(folder.config)
         check_quantization(spec.own.quantization, present, lambda name: bool(own.missing_packages([name])))
     except (UnsupportedModel, Refused) as exc:

@@ -473,7 +473,9 @@ LOGS: dict[str, tuple[bytes, bytes, Sequence[str], str]] = {
     "fewer than asked for": (b"", b"1\n2\n", [], "1\n2\n"),
     "none": (b"", b"1\n", ["-n", "0"], ""),
     "those before as well": (b"1\n2\n", b"3\n", ["-n", "2"], "2\n3\n"),
-    "a progress bar": (b"", b"10 %\r20 %\r\nend\n", [], "10 %\n20 %\nend\n"),
+    "a progress bar": (b"", b"begin\n\r10 %\r20 %\r\nend\n", [], "begin\n20 %\nend\n"),
+    "a progress bar that another line paints over": (b"", b"10 %\r20 %\rend\n", [], "end\n"),
+    "a progress bar under way": (b"", b"begin\n10 %\r20 %\r30", [], "begin\n20 %\n"),
     "no colours and controls": (b"", b"\x1b[31mred\x1b[0m \x07bell\ttab\n", [], "red bell\ttab\n"),
     "no text": (b"", b"\xff\xc3\xa9\n", [], "\ufffdé\n"),
 }

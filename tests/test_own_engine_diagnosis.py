@@ -68,6 +68,33 @@ def test_the_packages_of_a_quantisation_are_looked_for(folder: Path, monkeypatch
     assert examined(folder, WHOLE, 'quantization = "torchao-int8"')[0] == "ok"
 
 
+FOUR_BITS: dict[str, tuple[str, str, tuple[str, str]]] = {
+    "on the CPU": (
+        'device = "cpu"',
+        "failed",
+        ("quantization torchao-int4 is for CUDA alone, and the device is cpu", "Take another one."),
+    ),
+    "where no GPU is seen": (
+        'device = "auto"',
+        "warning",
+        ("quantization torchao-int4 is for CUDA alone, and the device is cpu", "Take another one."),
+    ),
+    "on a GPU": ('device = "cuda:0"', "ok", ("FOLDER is here", "")),
+    "where a GPU is seen": ('device = "auto"', "ok", ("FOLDER is here", "")),
+}
+
+
+@pytest.mark.parametrize(("device", "status", "said"), FOUR_BITS.values(), ids=FOUR_BITS)
+def test_a_quantisation_of_cuda_alone_is_looked_at_beside_the_device(
+    folder: Path, device: str, status: str, said: tuple[str, str]
+) -> None:
+    if status == "ok":
+        (folder / "dev" / "nvidia0").touch()
+    found = examined(folder, WHOLE, 'quantization = "torchao-int4"', device)
+    text = f"mine: {said[0]}".replace("FOLDER", str(folder / "tiny"))
+    assert found == (status, text, said[1], int(status == "failed"))
+
+
 def test_a_model_that_answers_in_words_makes_no_vectors(folder: Path) -> None:
     said = "mine: tiny answers in words", "Take its names out of embeddings."
     assert examined(folder, WHOLE, 'embeddings = ["tiny"]') == ("failed", *said, 1)
@@ -77,6 +104,26 @@ def test_a_folder_is_quantised_once(folder: Path) -> None:
     files = WHOLE | {"config.json": LLAMA[:-1] + ', "quantization_config": {"quant_method": "awq"}}'}
     said = "mine: quantization int8 cannot be had, since the folder is quantised already by awq", "Leave it out."
     assert examined(folder, files, 'quantization = "int8"') == ("failed", *said, 1)
+
+
+NO_FOLDER = "FOLDER is no model folder as transformers writes them"
+MALFORMED: dict[str, tuple[dict[str, str | bytes], str]] = {
+    "modules": ({"modules.json": "[1]", "config.json": '{"architectures": ["BertModel"]}'}, NO_FOLDER),
+    "kinds": ({"config.json": '{"architectures": 5}'}, NO_FOLDER),
+    "a way to stretch": ({"config.json": LLAMA[:-1] + ', "rope_scaling": {"type": ["yarn"]}}'}, "FOLDER is here"),
+    "the tokenizer's settings": ({"tokenizer_config.json": "[]"}, "FOLDER/tokenizer_config.json holds no settings"),
+    "names of files": (
+        {"model.safetensors.index.json": '{"weight_map": {"a": ["b"]}}'},
+        "tiny is not whole",
+    ),
+}
+
+
+@pytest.mark.parametrize(("files", "text"), MALFORMED.values(), ids=MALFORMED)
+def test_files_of_another_shape_than_they_should_have_stop_nothing(
+    folder: Path, files: dict[str, str | bytes], text: str
+) -> None:
+    assert examined(folder, WHOLE | files)[1] == f"mine: {text}".replace("FOLDER", str(folder / "tiny"))
 
 
 SIZES = '"num_hidden_layers": 16, "num_attention_heads": 32, "hidden_size": 2048, "dtype": "float32"'
@@ -170,7 +217,7 @@ UNFIT: dict[str, tuple[dict[str, str | bytes], str, str, str]] = {
     ),
     "no tokenizer": (
         {"tokenizer.json": b"", "chat_template.jinja": b""},
-        "warning",
+        "failed",
         "tiny has no tokenizer (tokenizer.json)",
         "Fetch the model's other files too.",
     ),

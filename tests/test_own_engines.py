@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from adapters.base import Call
 from adapters.canonical import ChatRequest, Message
@@ -31,6 +34,8 @@ from adapters.local.status import EngineStatus
 from adapters.profiles import PROFILES
 from adapters.transport import open_transport
 from proxy.app import create_app
+from proxy.cli import cli
+from proxy.commands import running_engines
 from proxy.handover import Retries
 from proxy.settings import Settings
 from tests.serving.played import CONTEXT, PlayedEngine, chatting, steps
@@ -41,6 +46,8 @@ from tests.support.servers import serving
 from tests.support.streams import CHAT
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent
 NOWHERE = "http://127.0.0.1:9"
@@ -113,12 +120,23 @@ async def test_its_context_is_the_folders_until_it_runs_and_says_itself(tmp_path
         found = (await rig.client.get("/client/v4/accounts/a/ai/models/search", params={"search": "tiny"})).json()
         (shown,) = [row for row in found["result"] if row["name"] == "tiny"]
         properties = {pair["property_id"]: pair["value"] for pair in shown["properties"]}
-        return [listed["context_window"], detail["context_window"], properties.get("context_window")]
+        printed = await in_thread(list_models)
+        (row,) = [row for row in printed if row["id"] == "tiny"]
+        return [listed["context_window"], detail["context_window"], properties["context_window"], row["context_window"]]
+
+    def in_thread(work: Callable[[], T]) -> Awaitable[T]:
+        return asyncio.get_running_loop().run_in_executor(None, work)  # not to_thread: it would be in this loop, too
+
+    def list_models() -> list[dict[str, Any]]:
+        words = ["--config", str(tmp_path / "relay.toml"), "--state-dir", str(tmp_path)]
+        rows: list[dict[str, Any]] = json.loads(CliRunner().invoke(cli, ["models", "--json", *words]).stdout)["models"]
+        return rows
 
     async with rigged(tmp_path, config='"max_position_embeddings": 131072', upstream=None) as rig:
-        assert await contexts(rig) == [131072, 131072, "131072"]
+        assert await contexts(rig) == [131072, 131072, "131072", 131072]
         assert (await rig.ask()).status_code == 200
-        assert await contexts(rig) == [CONTEXT, CONTEXT, str(CONTEXT)]
+        assert await contexts(rig) == [CONTEXT, CONTEXT, str(CONTEXT), CONTEXT]
+    assert (await in_thread(list_models))[-1]["context_window"] == 131072
 
 
 async def test_what_it_can_never_do_is_told_to_operator_and_client(tmp_path: Path) -> None:
@@ -199,6 +217,32 @@ async def test_a_context_that_it_does_not_tell_is_left_alone(answer: Canned) -> 
             for _ in range(2):
                 assert (await engine.chat(request, Call("id"))).choices[0].text == "Hi"
     assert told == [] and asked == ["/v1/models", CHAT, CHAT]
+
+
+class Running:
+    """A supervisor whose engine `mine` is at this address."""
+
+    def __init__(self, url: str) -> None:
+        self._status = SimpleNamespace(name="mine", address=EngineAddress(url))
+
+    def __call__(self, socket: Path) -> Any:
+        return nullcontext(SimpleNamespace(status=self._statuses))
+
+    async def _statuses(self) -> list[Any]:
+        return [self._status]
+
+
+@pytest.mark.parametrize("answer", [*SILENT.values(), None], ids=[*SILENT, "nobody there"])
+async def test_a_context_that_it_does_not_tell_is_the_folders_in_the_list_of_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Canned | None
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "relay.toml").write_text('[[engines]]\nname = "mine"\nkind = "transformers"\nmodel = "model"\n')
+    settings = settings_for(tmp_path)
+    with nullcontext() if answer is None else canned(lambda asked: answer) as server:
+        monkeypatch.setattr(running_engines, "EngineClient", Running(f"{server.url if server else NOWHERE}/v1"))
+        assert list(await running_engines.engines_as_they_run(settings)) == list(settings.engines)
+        assert server is None or [asked.path for asked in server.asked] == ["/v1/models"]
 
 
 CHATTED = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}]}

@@ -7,7 +7,10 @@ import re
 from adapters.errors import Fault, RelayError
 from adapters.local.backoff import Backoff
 
-_PATH = re.compile(r"(?<![\w./:-])/(?:[^\s/:;,()'\"]+/)*([^\s/:;,()'\"]+)/?")
+_FOLDER = r"(?=[^\s/])(?:[^/\n:'\"]|[:'\"](?![\s,.;:)/]))*(?<!\s)/"
+_PATH = re.compile(rf"(?:(?<![\w./-])|(?<=file://))/(?:{_FOLDER})*([^\s/:;,()'\"]+)/?")
+"""A path, as far as it shows: folders may have nearly any characters, with blanks between them; its last part has none.
+Not what follows the slashes of another address than a file's."""
 
 
 class Failures:

@@ -128,12 +128,20 @@ class _Models(msgspec.Struct):
 
 
 async def _context_of(calls: EngineCalls) -> int | None:
-    """What our own engine's list of models says; `None` where there is no such answer, which its requests will tell."""
+    """What our own engine says; `None` where there is no such answer, which its requests will tell."""
     try:
         async with asyncio.timeout(_PATIENCE):
             _, body = await calls.get("/v1/models", _PATIENCE)
+    except (RelayError, TimeoutError):
+        return None
+    return told_context(body)
+
+
+def told_context(body: bytes) -> int | None:
+    """How many tokens a request may have, out of our own engine's list of models; `None` for anything else."""
+    try:
         return min((model.context_window for model in msgspec.json.decode(body, type=_Models).data), default=None)
-    except (RelayError, TimeoutError, msgspec.DecodeError):
+    except msgspec.DecodeError:
         return None
 
 

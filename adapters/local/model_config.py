@@ -14,6 +14,8 @@ _LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 _HEADS = ("num_attention_heads", "n_head", "n_heads")
 _WIDTH = ("hidden_size", "n_embd", "d_model")
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+_NO_LIMIT = 10**9
+"""What is said to be more means that there is none."""
 
 
 def longest_context(config: Mapping[str, Any]) -> int | None:
@@ -22,7 +24,7 @@ def longest_context(config: Mapping[str, Any]) -> int | None:
     own = _number(text, _CONTEXT)
     ropes = (text.get(key) for key in ("rope_parameters", "rope_scaling"))
     rope: dict[str, Any] = next((rope for rope in ropes if isinstance(rope, dict)), {})
-    if own and (rope.get("rope_type") or rope.get("type")) in {"dynamic", "longrope"}:
+    if own and str(rope.get("rope_type") or rope.get("type")) in {"dynamic", "longrope"}:
         before = ("original_max_position_embeddings",)
         own = min(own, _number(rope, before) or own, _number(text, before) or own)
     return own
@@ -57,4 +59,4 @@ def _text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
     values = (config.get(name) for name in names)
-    return next((value for value in values if isinstance(value, int) and value > 0), None)
+    return next((value for value in values if type(value) is int and 0 < value < _NO_LIMIT), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import click
 
 # What an engine writes must not move the cursor or set a title; colours go by `click.unstyle` before.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) != "\t"}
+
+_STATE_END = re.compile(r"(?<=[\r\n])")
 
 _TRIES, _PAUSE = 20, 0.05  # seconds between two of them
 
@@ -32,12 +35,14 @@ class LogReader:
         self._log.close()
 
     def last(self, count: int) -> list[str]:
-        """The last `count` lines that are complete."""
+        """The last `count` lines that are complete, of what was painted over only what came last."""
         try:
             older = self._older.read_bytes()
         except OSError:
             older = b""
-        lines = self._lines(older + self._log.read())
+        states = self._states(older + self._log.read())
+        lines = [_shown(state) for state in states if state.endswith("\n")]
+        lines += [_shown(state) for state in states[-1:] if state.endswith("\r")]
         return lines[-count:] if count else []
 
     def follow(self, wait: Callable[[], None]) -> Iterator[str]:
@@ -45,7 +50,7 @@ class LogReader:
         while True:
             # Whether there is a newer file has to be known first: only then is what is left of this one all of it.
             turned = self._turned()
-            yield from self._lines(self._log.read())
+            yield from map(_shown, self._states(self._log.read()))
             if turned:
                 self._log.close()
                 self._log = self._opened()
@@ -71,8 +76,12 @@ class LogReader:
             return False
         return not os.path.samestat(newest, os.fstat(self._log.fileno()))
 
-    def _lines(self, written: bytes) -> list[str]:
-        # A progress bar paints over itself with bare carriage returns: each state is a line.
-        text = (self._rest + self._decoder.decode(written)).replace("\r\n", "\n").replace("\r", "\n")
-        *lines, self._rest = text.split("\n")
-        return [click.unstyle(line).translate(_CONTROLS) for line in lines]
+    def _states(self, written: bytes) -> list[str]:
+        """Lines with their ends; a progress bar paints over itself with bare carriage returns."""
+        text = (self._rest + self._decoder.decode(written)).replace("\r\n", "\n")
+        *states, self._rest = _STATE_END.split(text)
+        return [state for state in states if state != "\r"]
+
+
+def _shown(state: str) -> str:
+    return click.unstyle(state[:-1]).translate(_CONTROLS)

@@ -18,6 +18,7 @@ from adapters.transport import open_transport
 from proxy.commands.list_by_default import ListByDefault
 from proxy.commands.model_store import list_local, pull, rm
 from proxy.commands.options import print_table, settings_or_exit, source_flags, source_options, state_dir_flag
+from proxy.commands.running_engines import engines_as_they_run
 from proxy.engine_models import engine_models
 from proxy.local_models import local_models
 from proxy.settings import Settings
@@ -49,7 +50,8 @@ def list_models(as_json: bool, task: str | None, everything: bool, local: bool, 
         list_local(settings, as_json)
         return
     catalogue = _catalogue(settings)
-    catalogue = catalogue.with_models(engine_models(settings.engines, catalogue, settings.model_rules))
+    engines = anyio.run(engines_as_they_run, settings)
+    catalogue = catalogue.with_models(engine_models(engines, catalogue, settings.model_rules))
     models = [model for model in catalogue if everything or not model.is_retired]
     if task is not None:
         models = _of_task(models, task)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.filesize import decimal
 
+from adapters.local.inference.options import cuda_alone
 from adapters.local.main_memory import free_for_cache
 from adapters.local.model_config import token_bytes
 from adapters.local.own import OwnModel
@@ -35,18 +36,20 @@ def check_own_engine(name: str, group: Sequence[EngineSpec]) -> Check:
     folder = ModelFolder(model.folder, model.repository)
     try:
         folder.check_weights()
+        folder.check_tokenizer()
+        can_chat = folder.has_chat_template
     except Refused as exc:
         return _failed(name, str(exc))
     if absent := [each.device for each in models if not _is_likely_here(each.device)]:
         text = f"{name}: no device {', '.join(absent)} is seen on this machine"
         return Check(name="engine", status="warning", text=text, advice="Look at its driver, or set device = 'cpu'.")
-    if not folder.has_tokenizer:
-        text = f"{name}: {folder.path.name} has no tokenizer (tokenizer.json)"
-        return Check(name="engine", status="warning", text=text, advice="Fetch the model's other files too.")
-    if not folder.has_chat_template and not group[0].embeddings:
+    if not can_chat and not group[0].embeddings:
         text = f"{name}: {folder.path.name} has no chat template, so it cannot chat"
         advice = "Take the variant of the model that was trained for conversations (its name ends in -Instruct or -it)."
         return Check(name="engine", status="warning", text=text, advice=advice)
+    if _in_main_memory(model) and (problem := cuda_alone(model.quantization, "cpu")):
+        text, _, advice = problem.partition(": ")
+        return Check(name="engine", status="warning", text=f"{name}: {text}", advice=f"{_capital(advice)}.")
     if _in_main_memory(model) and folder.size > machine_memory():
         text = f"{name}: its weights take {decimal(folder.size)}, this machine has {decimal(machine_memory())}"
         return Check(name="engine", status="warning", text=text, advice="Take a smaller model, or set quantization.")

@@ -50,6 +50,9 @@ NEITHER: dict[str, tuple[Files, str]] = {
         "its config.json says BertForSequenceClassification",
     ),
     "no architecture": ({"config.json": {}}, "its config.json says nothing"),
+    "a list": ({"config.json": [1]}, "its JSON is malformed"),
+    "a number for names": ({"config.json": {"architectures": 5}}, "its JSON is malformed"),
+    "brackets without end": ({"config.json": "[" * 100_000}, r"config\.json cannot be read"),
 }
 
 
@@ -172,6 +175,12 @@ UNKNOWN: dict[str, tuple[Files, str]] = {
             "1_Dense/config.json": {"in_features": 8, "out_features": 4, "use_residual": True},
         },
         "1_Dense: this kind of dense layer",
+    ),
+    "modules that are none": ({"modules.json": [1]}, "its JSON is malformed"),
+    "modules without a kind": ({"modules.json": [{"path": ""}]}, "its JSON is malformed"),
+    "prompts in a list": (
+        {"modules.json": [], "config_sentence_transformers.json": ["query"]},
+        "its JSON is malformed",
     ),
 }
 

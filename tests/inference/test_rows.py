@@ -103,10 +103,10 @@ def test_nothing_is_taken_over_from_rows_of_another_salt_nor_lost_to_them() -> N
     rows: Rows[Row] = Rows(4, cache, keep=4)
     for salt in ("ann", "bob", ""):
         row = Row([1] * 40, salt=salt)
-        assert (rows.shared(row), rows.coming(row)) == ((None, 0), 0)
+        assert rows.shared(row) == rows.coming(row) == (None, 0)
         rows.take(row)
         assert row.cached == 0
-        assert rows.coming(Row([1] * 40, salt=salt)) == 32
+        assert rows.coming(Row([1] * 40, salt=salt)) == (row, 32)
         cache.fill(row, 40)
         rows.leave(row)
     assert [kept.salt for kept in rows.kept] == ["ann", "bob", ""]
@@ -115,6 +115,19 @@ def test_nothing_is_taken_over_from_rows_of_another_salt_nor_lost_to_them() -> N
         rows.take(row)
         assert row.cached == 40 // 16 * 16
         rows.leave(row, keep=False)
+
+
+@pytest.mark.parametrize("keep", [3, 9])
+def test_nobody_s_many_rows_take_the_place_of_others(keep: int) -> None:
+    """Neither where no more may be kept, nor where a place is needed."""
+    cache = Lists(3)
+    rows: Rows[Row] = Rows(3, cache, keep=keep)
+    for number, salt in enumerate(["ann", *["bob"] * 9]):
+        row = Row([number] * 20, salt=salt)
+        rows.take(row)
+        cache.fill(row, 20)
+        rows.leave(row)
+    assert [(kept.salt, kept.tokens[0]) for kept in rows.kept] == [("ann", 0), ("bob", 8), ("bob", 9)]
 
 
 @hypothesis.settings(deadline=None)

@@ -119,6 +119,22 @@ def test_a_job_waits_for_the_prefill_that_it_can_share_and_lets_others_pass() ->
     assert (second.reused, second.missing, first.missing) == (96, 3, 0)
 
 
+def test_who_waits_for_another_s_prefill_is_compared_with_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts are long, and there may be hundreds that wait in every step."""
+    made = scheduler([1] * 100, [1] * 99, [1] * 98)
+    (first,) = made.admit(0.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(made.rows, "coming", None)
+        for first.cached in (16, 32, 80):
+            assert made.admit(0.0) == []
+    made.remove(first, 0.0, keep=False)
+    (second,) = made.admit(0.0)  # it is the next to compute what the last waits for
+    assert (second.reused, made.admit(0.0)) == (0, [])
+    second.cached = 99
+    (third,) = made.admit(0.0)
+    assert third.reused == 96
+
+
 def test_nobody_waits_for_the_prefill_of_another_salt() -> None:
     made = scheduler()
     jobs = [Job(prompt_ids=[1] * 100, max_tokens=5, salt=salt) for salt in ("ann", "bob", "ann")]

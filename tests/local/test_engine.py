@@ -262,6 +262,13 @@ FOLDERS = {
         {"own": OwnModel(folder=HOME / "tiny")},
         "at '.../tiny', but https://host/a/b",
     ),
+    "folders with blanks": (
+        f"no such file: '{HOME} and I/my models/a, b (old)/O'Neil/x.json'; see {HOME} 2/log",
+        {},
+        ": no such file: '.../x.json'; see .../log",
+    ),
+    "an address of a file": (f"file://{HOME}/x and unix:{HOME}/y", {}, ": file://.../x and unix:.../y"),
+    "several": (f"{HOME}/a: 1/2, ({HOME}/b), or {HOME}/c", {}, ": .../a: 1/2, (.../b), or .../c"),
     "a name that says nothing": ("it is not at /srv/it", {"own": OwnModel(folder=Path("/"))}, "not at .../it"),
 }
 

@@ -39,6 +39,8 @@ CONTEXTS: dict[str, tuple[dict[str, Any], int | None]] = {
     ),
     "nothing": ({}, None),
     "nonsense": ({"max_position_embeddings": "long", "text_config": 5, "rope_scaling": [1]}, None),
+    "stretched in no way of ours": ({"max_position_embeddings": 4096, "rope_scaling": {"rope_type": ["yarn"]}}, 4096),
+    "no limit": ({"max_position_embeddings": 10**30, "n_positions": True}, None),
 }
 
 
@@ -58,6 +60,7 @@ SIZES: dict[str, tuple[dict[str, Any], str, int | None]] = {
     "of unknown width": ({"n_layer": 12, "n_head": 12}, "float32", None),
     "of unknown depth": ({"n_head": 12, "n_embd": 768}, "float32", None),
     "nonsense": ({"num_hidden_layers": [1], "num_attention_heads": True}, "float32", None),
+    "of no size at all": (LLAMA | {"num_hidden_layers": 10**400}, "float32", None),
 }
 
 

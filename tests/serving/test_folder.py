@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,10 @@ def test_what_lies_beside_the_weights_is_seen(
     for name, text in files.items():
         (place / name).write_text(text)
     folder = ModelFolder(place)
-    assert (folder.has_tokenizer, folder.has_chat_template) == (tokenizer, template)
+    assert folder.has_chat_template is template
+    words = r"tiny has no tokenizer \(tokenizer.json\): fetch the model's other files too"
+    with nullcontext() if tokenizer else pytest.raises(Refused, match=words):
+        folder.check_tokenizer()
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def model(folder: Path, *architectures: str) -> Path:
     (folder / "config.json").write_text(f'{{"architectures": [{names}]}}')
     head = b'{"w": {"data_offsets": [0, 2000000]}}'
     (folder / "model.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + b"x" * 2_000_000)
+    (folder / "tokenizer.json").write_text("{}")
     return folder
 
 
@@ -216,6 +217,31 @@ def test_a_model_of_another_kind_is_refused(
 ) -> None:
     with pytest.raises(Refused, match=words):
         load(options(model(tmp_path, *architectures), embeddings=embeddings), lambda line: None)
+
+
+def without_tokenizer(folder: Path) -> OwnOptions:
+    (folder / "tokenizer.json").unlink()
+    return options(folder)
+
+
+def four_bits(folder: Path) -> OwnOptions:
+    return OwnOptions(model=OwnModel(folder=folder, device="cpu", quantization="torchao-int4"), names=("tiny",))
+
+
+HOPELESS: dict[str, tuple[Callable[[Path], OwnOptions], str]] = {
+    "no tokenizer": (without_tokenizer, r"has no tokenizer \(tokenizer.json\)"),
+    "a method of CUDA alone": (four_bits, "torchao-int4 is for CUDA alone, and the device is cpu: take another one"),
+}
+
+
+@pytest.mark.parametrize(("ask", "words"), HOPELESS.values(), ids=HOPELESS)
+def test_what_files_and_settings_tell_is_told_before_torch_is_imported(
+    tmp_path: Path, installed: None, ask: Callable[[Path], OwnOptions], words: str
+) -> None:
+    told: list[str] = []
+    with pytest.raises(Refused, match=words):
+        load(ask(model(tmp_path, "LlamaForCausalLM")), told.append)
+    assert told == []
 
 
 class OutOfMemoryError(RuntimeError):

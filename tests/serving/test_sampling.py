@@ -39,9 +39,9 @@ ASKED: dict[str, tuple[dict[str, Any], Sampling]] = {
     ),
     "a negative seed": ({"seed": -1}, Sampling(temperature=0.6, top_k=20, seed=2**64 - 1)),
     "a bias": ({"logit_bias": {"5": 1.5}}, Sampling(temperature=0.6, top_k=20, logit_bias={5: 1.5})),
-    "a bias with zeros before it": (
-        {"logit_bias": {"0" * 5000: 1.0, "0" * 5000 + "7": 2.0}},
-        Sampling(temperature=0.6, top_k=20, logit_bias={0: 1.0, 7: 2.0}),
+    "a bias for the first token": (
+        {"logit_bias": {"0": 1.0, "99": 2.0}},
+        Sampling(temperature=0.6, top_k=20, logit_bias={0: 1.0, 99: 2.0}),
     ),
 }
 
@@ -51,8 +51,17 @@ def test_a_request_wins_over_what_is_recommended(fields: dict[str, Any], expecte
     assert sampling_of(asking(**fields), {"temperature": 0.6, "top_k": 20}, 100) == expected
 
 
-@pytest.mark.parametrize("key", ["word", "", "-1", "100", "1e1", "٣", "9" * 5000, "0" * 5000 + "100"])
+@pytest.mark.parametrize("key", ["word", "", "-1", "100", "1e1", "٣", "9" * 5000, "0" * 5000 + "7", "07", "00", "7\n"])
 def test_a_bias_for_no_token_is_refused(key: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         sampling_of(asking(logit_bias={key: 1.0}), {}, 100)
     assert caught.value.param == "logit_bias"
+
+
+def test_so_many_tokens_may_have_a_bias_that_nobody_waits_for_them() -> None:
+    biases = {str(token): -1.0 for token in range(301)}
+    with pytest.raises(InvalidRequest, match="it has 301 tokens; 300 are the most") as caught:
+        sampling_of(asking(logit_bias=biases), {}, 1000)
+    assert caught.value.param == "logit_bias"
+    del biases["300"]
+    assert len(sampling_of(asking(logit_bias=biases), {}, 1000).logit_bias) == 300

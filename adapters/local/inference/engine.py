@@ -130,7 +130,7 @@ class Engine:
             with torch.inference_mode():
                 while self._collect():
                     self._step()
-        except Exception as exc:  # noqa: BLE001 - whatever it was, those who wait must hear of it
+        except BaseException as exc:  # noqa: BLE001 - whatever it was, as a panic in Rust: those who wait must hear of it
             log.error("the engine failed", exc_info=exc)
             with self._changed:
                 self._end = EngineDead(f"the engine failed: {type(exc).__name__}")
@@ -172,13 +172,13 @@ class Engine:
         """So many tokens more of each of these prompts, and an answer's first for those that are complete with it."""
         pieces = [Piece(run.index, run.cached, run.tokens[run.cached : run.cached + count]) for run, count in parts]
         begun = self._now()
+        logits = None
         try:
             logits = self._model.prefill(pieces)
         except torch.OutOfMemoryError:  # of the device, which goes on; what those who decode have cached is untouched
             log.error("the device has no memory for a pass over prompts", exc_info=True)
-            for run, _ in parts:
-                self._finish(run, "error", error=JobFailed("the device has no memory for this prompt"))
-            self._outbox.send()
+        if logits is None:  # and no frame of the failure holds tensors any more
+            self._without_memory(parts)
             return
         self._scheduler.prefilled(len(parts) * max(count for _, count in parts), self._now() - begun)
         for run, count in parts:
@@ -190,6 +190,17 @@ class Engine:
                 self._sampler.join(run.state)
                 self._scheduler.rows.promote(run)
             self._sample(runs, logits[upload(complete, logits.device)])
+
+    def _without_memory(self, parts: list[tuple[Run, int]]) -> None:
+        """There may be enough for each of these prompts alone; for one alone there is none."""
+        if len(parts) > 1:
+            for part in parts:
+                self._prefill([part])
+            return
+        ((run, count),) = parts
+        run.cached += count  # so much of its row may have been written, in some layers
+        self._finish(run, "error", error=JobFailed("the device has no memory for this prompt"))
+        self._outbox.send()
 
     def _decode(self, runs: list[Run]) -> None:
         logits = self._model.decode([run.tokens[-1] for run in runs], [run.cached for run in runs])

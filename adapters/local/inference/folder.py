@@ -8,7 +8,8 @@ Read in its release 6.2 and its older names.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -63,12 +64,14 @@ class EmbeddingCard:
 
 def kind_of(folder: Path) -> Kind:
     """What a model folder is for, by its files. Raises UnsupportedModel where it is for neither or cannot be read."""
-    config = _read(folder / "config.json")
-    if (folder / "modules.json").exists():
-        return "embeddings"
-    architectures = [str(name) for name in config.get("architectures") or []]
-    if any(name.endswith(_CHAT) for name in architectures) or "AutoModelForCausalLM" in (config.get("auto_map") or {}):
-        return "chat"
+    with _of_our_shape(folder):
+        config = _read(folder / "config.json")
+        if (folder / "modules.json").exists():
+            return "embeddings"
+        architectures = [str(name) for name in config.get("architectures") or []]
+        is_chat = any(name.endswith(_CHAT) for name in architectures)
+        if is_chat or "AutoModelForCausalLM" in (config.get("auto_map") or {}):
+            return "chat"
     if any(name.endswith(_EMBEDDINGS) for name in architectures):
         return "embeddings"
     raise UnsupportedModel(
@@ -78,6 +81,11 @@ def kind_of(folder: Path) -> Kind:
 
 def read_embedding_card(folder: Path) -> EmbeddingCard:
     """Raises UnsupportedModel. A folder without modules.json is averaged over its tokens."""
+    with _of_our_shape(folder):
+        return _card(folder)
+
+
+def _card(folder: Path) -> EmbeddingCard:
     settings = _read(folder / "config_sentence_transformers.json", {})
     bert = _read(folder / "sentence_bert_config.json", {})
     poolings: tuple[Pooling, ...] = ("mean",)
@@ -107,7 +115,7 @@ def read_embedding_card(folder: Path) -> EmbeddingCard:
 
 def _max_tokens(bert: dict[str, Any], tokenizer: dict[str, Any]) -> int | None:
     said = bert.get("max_seq_length") or tokenizer.get("model_max_length")
-    return int(said) if said and said < _NO_LIMIT else None
+    return int(said) if isinstance(said, int | float) and 0 < said < _NO_LIMIT else None
 
 
 def _poolings(config: dict[str, Any]) -> tuple[Pooling, ...]:
@@ -134,5 +142,16 @@ def _read(path: Path, default: Any = None) -> Any:
         return default
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise UnsupportedModel(f"{path} cannot be read: {exc}") from exc
+
+
+@contextmanager
+def _of_our_shape(folder: Path) -> Iterator[None]:
+    """Anybody may have written these files: one that holds other things than it should is no bug of ours."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as exc:
+        raise UnsupportedModel(
+            f"{folder} is no model folder as transformers writes them: its JSON is malformed"
+        ) from exc

@@ -16,7 +16,7 @@ import transformers
 from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.inference.free import use_device
 from adapters.local.inference.memory import keep_freed_memory
-from adapters.local.inference.options import ModelOptions, check_quantization
+from adapters.local.inference.options import ModelOptions, check_quantization, cuda_alone
 from adapters.local.inference.progress import OnProgress, weights_progress
 
 log = logging.getLogger(__name__)
@@ -43,8 +43,8 @@ def load_weights(auto: Any, folder: Path, options: ModelOptions, on_progress: On
     try:
         config = transformers.AutoConfig.from_pretrained(folder, **known)
         dtype = choose_dtype(options.dtype, config, device)
-        if options.quantization in _CUDA_ALONE and device.type != "cuda":
-            raise UnsupportedModel(f"quantization {options.quantization} is for CUDA alone, and the device is {device}")
+        if alone := cuda_alone(options.quantization, device.type):
+            raise UnsupportedModel(alone)
         if quantization := quantization_config(options, config, dtype):
             known["quantization_config"] = quantization
         if needs_placing(device, config, options):
@@ -144,4 +144,3 @@ _METHODS: dict[str, Callable[[Any], Any]] = {
     "torchao-float8": _torchao("Float8WeightOnlyConfig"),
 }
 """By the setting's value: what transformers is told."""
-_CUDA_ALONE = {"torchao-int4"}

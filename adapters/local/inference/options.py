@@ -19,6 +19,15 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "torchao-float8": ("accelerate", "torchao"),
 }
 """What each method takes beside the extra."""
+_CUDA_ALONE = frozenset({"torchao-int4"})
+
+
+def cuda_alone(name: str, device: str) -> str | None:
+    """Why this method cannot be had on a device, as torch or the settings call it; `None` where nothing is against it,
+    or where it is not known yet which device it is (`auto`)."""
+    if name not in _CUDA_ALONE or device == "auto" or device.partition(":")[0] == "cuda":
+        return None
+    return f"quantization {name} is for CUDA alone, and the device is {device}: take another one"
 
 
 def check_quantization(name: str, present: str | None, is_missing: Callable[[str], bool]) -> None:

@@ -3,6 +3,7 @@ prefilled, and what finished jobs have left for prompts that begin alike."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
@@ -74,9 +75,15 @@ class Rows(Generic[R]):
                     best, length = row, common
         return best, length
 
-    def coming(self, new: Row) -> int:
-        """How long the common beginning will be once the prompts that are being prefilled are done."""
-        return max((_common(new, row, len(new.tokens) - 1) for row in self.filling), default=0)
+    def coming(self, new: Row) -> tuple[R | None, int]:
+        """As `shared`, once the prompts that are being prefilled are done."""
+        best: R | None = None
+        length = 0
+        for row in self.filling:
+            common = _common(new, row, len(new.tokens) - 1)
+            if common > length:
+                best, length = row, common
+        return best, length
 
     def take(self, row: R) -> None:
         """A place to be prefilled, with what others have computed of its prompt. There must be `room`."""
@@ -118,9 +125,14 @@ class Rows(Generic[R]):
             if _common(row, other, other.cached) >= other.cached // BLOCK * BLOCK:
                 self._drop(other)  # the new one holds all of it
         if len(self.kept) == self._keep:
-            self._drop(self.kept[0])
+            self._drop(self._least_missed())
         self._at[row.index] = row
         self.kept.append(row)
+
+    def _least_missed(self) -> Row:
+        """The least recently used of the salt that has the most: nobody's many rows take the place of others'."""
+        counts = Counter(row.salt for row in self.kept)
+        return max(self.kept, key=lambda row: counts[row.salt])
 
     def _drop(self, row: Row) -> None:
         self.kept.remove(row)
@@ -129,7 +141,7 @@ class Rows(Generic[R]):
     def _place(self) -> int:
         """The first free row behind the live ones, so that a promotion seldom moves anything."""
         if None not in self._at:
-            self._drop(self.kept[0])
+            self._drop(self._least_missed())
         return self._at.index(None)
 
     def _exchange(self, row: Row, other: int, both: bool = True) -> None:

@@ -40,7 +40,7 @@ class Limits:
 class Sequence(Row):
     """A job under way: its tokens are the prompt and what has been generated."""
 
-    __slots__ = ("began", "cancelled", "job", "limit", "prompt_tokens", "reused")
+    __slots__ = ("awaited", "began", "cancelled", "job", "limit", "prompt_tokens", "reused")
 
     def __init__(self, job: Job, limit: int) -> None:
         """`limit`: tokens that may be generated."""
@@ -51,6 +51,8 @@ class Sequence(Row):
         self.reused = 0
         self.began = 0.0
         self.cancelled = False
+        self.awaited: tuple[Row | None, int] = (None, 0)
+        """Who computes its beginning, and how many tokens of it."""
 
     @property
     def generated(self) -> int:
@@ -107,8 +109,7 @@ class Scheduler(Generic[S]):
         for sequence in list(self.waiting):
             if not self.rows.room:
                 break
-            coming = self.rows.coming(sequence)
-            if coming >= SHARE and coming > self.rows.shared(sequence)[1]:
+            if self._awaits(sequence):
                 continue
             self.waiting.remove(sequence)
             sequence.began = now
@@ -116,6 +117,20 @@ class Scheduler(Generic[S]):
             sequence.reused = sequence.cached
             admitted.append(sequence)
         return admitted
+
+    def _awaits(self, sequence: S) -> bool:
+        """Whether its beginning is just being computed for another.
+
+        Whose that is, and how much of it, is remembered: prompts are long, and all that wait are asked in every step.
+        """
+        ahead, length = sequence.awaited
+        if ahead in self.rows.filling and ahead.cached < length:
+            return True
+        ahead, length = self.rows.coming(sequence)
+        if ahead is None or length < SHARE or length <= self.rows.shared(sequence)[1]:
+            return False
+        sequence.awaited = ahead, length
+        return True
 
     def prefill(self) -> list[tuple[S, int]]:
         """The prompts to go on with in this step, and how many tokens of each: in bounds when padded to the first.

@@ -92,7 +92,8 @@ class Answer:
         deltas = self._visible(self._parser.feed(piece) if piece else [])
         if self._thinking:  # also while the marker at its end comes
             self._reasoning_tokens += 1
-            self._entries.forget()
+            if piece:  # else it is a part of a character, which may be the answer's first
+                self._entries.forget()
         return deltas
 
     def _end(self, finish: JobFinish) -> list[ChatEvent]:

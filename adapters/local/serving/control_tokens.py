@@ -29,8 +29,8 @@ _ESCAPES = ("\\u", "\\U", "%")
 """What escapes begin with, and hardly any text has."""
 _HEX = "[0-9a-fA-F]"
 _ESCAPED = re.compile(
-    rf"(?<!\\)\\+u([dD][89abAB]{_HEX}{{2}})\\+u([dD][c-fC-F]{_HEX}{{2}})"
-    rf"|(?<!\\)\\+U({_HEX}{{8}})"
+    rf"(?<!\\)(\\+)u([dD][89abAB]{_HEX}{{2}})\\+u([dD][c-fC-F]{_HEX}{{2}})"
+    rf"|(?<!\\)(\\+)U({_HEX}{{8}})"
     rf"|(%[fF][0-4](?:%[89abAB]{_HEX}){{3}})"
 )
 """A character beyond U+FFFF in JSON's ASCII, in Python's, in a URL; backslashes may have been escaped in their turn."""
@@ -67,7 +67,11 @@ class Disguise:
             char = _unescaped(found)
             if char not in self.stand_ins:
                 return found[0]
-            return quote(self._originals[char]) if found[0][0] == "%" else char
+            original = self._originals[char]
+            if found[0][0] != "%":
+                return _backslashes_before(found) + char
+            quoted = quote(original)
+            return char if quoted == original else quoted  # URLs leave letters as they are
 
         return _ESCAPED.sub(stand_in, rendered)
 
@@ -152,11 +156,21 @@ class ControlTokens:
 
 def _unescaped(found: re.Match[str]) -> str:
     """The character that a match of `_ESCAPED` stands for; U+FFFD for what is none."""
-    high, low, code, octets = found.groups()
+    _, high, low, _, code, octets = found.groups()
     if octets is not None:
         return unquote(octets)
     number = int(code, 16) if code else 0x10000 + (int(high, 16) - 0xD800 << 10) + int(low, 16) - 0xDC00
     return chr(number) if number <= sys.maxunicode else "\ufffd"
+
+
+def _backslashes_before(found: re.Match[str]) -> str:
+    """Those that stood before the character, and not for it.
+
+    Whatever escapes doubles every backslash, and then writes one of its own for the character: of 2^j (2m + 1) are 2^j
+    the character's, and the rest are m backslashes as they were escaped.
+    """
+    count = len(found[1] or found[4])
+    return "\\" * (count - (count & -count))
 
 
 def _is_control(token: Any) -> bool:

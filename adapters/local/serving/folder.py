@@ -39,10 +39,10 @@ class ModelFolder:
         """Bytes of the weights."""
         return sum(file.stat().st_size for file in self.weights)
 
-    @property
-    def has_tokenizer(self) -> bool:
-        """Whether anything looks like one: each family has names of its own beside the usual."""
-        return any(any(self.path.glob(name)) for name in _TOKENIZERS)
+    def check_tokenizer(self) -> None:
+        """Whether anything looks like one: each family has names of its own beside the usual. Raises Refused."""
+        if not any(any(self.path.glob(name)) for name in _TOKENIZERS):
+            raise Refused(f"{self.path.name} has no tokenizer (tokenizer.json): fetch the model's other files too")
 
     @property
     def has_chat_template(self) -> bool:
@@ -53,8 +53,8 @@ class ModelFolder:
     def check_weights(self) -> None:
         """Whether the files of weights are all here and whole; their heads are read. Raises Refused."""
         index = _read(self.path / "model.safetensors.index.json", optional=True).get("weight_map")
-        shards = set(index.values()) if isinstance(index, dict) else set()
-        if absent := sorted(shards - {file.name for file in self.weights}, key=str):
+        shards = {str(name) for name in index.values()} if isinstance(index, dict) else set()
+        if absent := sorted(shards - {file.name for file in self.weights}):
             raise Refused(f"{self.path.name} is not whole: {absent[0]} is not there, of {len(shards)} files of weights")
         for file in self.weights:
             _check_safetensors(file)
@@ -118,7 +118,7 @@ def _read(file: Path, *, optional: bool = False) -> dict[str, Any]:
         if optional:
             return {}
         raise Refused(f"there is no model in {file.parent} (no {file.name})") from None
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         raise Refused(f"{file} cannot be read ({type(exc).__name__})") from exc
     if not isinstance(value, dict):
         raise Refused(f"{file} holds no settings")

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from adapters.local.inference.errors import UnsupportedModel
 from adapters.local.inference.folder import kind_of
-from adapters.local.inference.options import ModelOptions
+from adapters.local.inference.options import ModelOptions, cuda_alone
 from adapters.local.own import INSTALL, OwnOptions, missing_packages
 from adapters.local.serving.app import Model
 from adapters.local.serving.folder import ModelFolder, Refused
@@ -16,7 +16,7 @@ from adapters.local.serving.room import Room, choose_room
 from adapters.local.serving.sampling import recommended
 
 Tell = Callable[[str], None]
-"""Is told what is under way, a line at a time."""
+"""Is told what is under way, a line at a time; one that ends in a carriage return is painted over by the next."""
 
 
 class Loaded(NamedTuple):
@@ -37,6 +37,9 @@ def load(options: OwnOptions, tell: Tell) -> Loaded:
         if options.embeddings != (kind == "embeddings"):
             raise Refused(_other_kind(folder, options.embeddings))
         folder.check_weights()
+        folder.check_tokenizer()
+        if alone := cuda_alone(options.model.quantization, options.model.device):
+            raise Refused(alone)
         tell("importing torch and transformers")
         load_it = _load_embeddings if options.embeddings else _load_chat
         return load_it(folder, options, tell)
@@ -82,7 +85,7 @@ def _load_chat(folder: ModelFolder, options: OwnOptions, tell: Tell) -> Loaded:
     tokenizer = _tokenizer(folder, options)
     stop_ids = folder.stop_ids() | ({tokenizer.eos_token_id} - {None})
     tell(_announced(folder))
-    weights = load_model(folder.path, _model_options(options), tell)
+    weights = load_model(folder.path, _model_options(options), _passing(tell))
     own = own_context(weights.config.get_text_config()) or options.context
     if own is None:
         raise Refused(f"{folder.path.name} does not say how long its context is: context_window does")
@@ -130,7 +133,7 @@ def _load_embeddings(folder: ModelFolder, options: OwnOptions, tell: Tell) -> Lo
     check_device(options.model.device)
     tokenizer = _tokenizer(folder, options)
     tell(_announced(folder))
-    model = EmbeddingModel.load(folder.path, _model_options(options), tell)
+    model = EmbeddingModel.load(folder.path, _model_options(options), _passing(tell))
     return Loaded(Model(options.names, embedder=EmbeddingService(model, tokenizer)), model.start, model.close)
 
 
@@ -142,9 +145,12 @@ def _tokenizer(folder: ModelFolder, options: OwnOptions) -> Any:
             folder.path, local_files_only=True, trust_remote_code=options.trust_remote_code
         )
     except Exception as exc:  # its files may be broken in any way, and tokenizers raises nothing more special
-        if not folder.has_tokenizer:
-            raise Refused(f"{folder.path.name} has no tokenizer (tokenizer.json)") from exc
         raise Refused(f"the tokenizer of {folder.path.name} cannot be loaded: {_line(exc)}") from exc
+
+
+def _passing(tell: Tell) -> Tell:
+    """For what is of no use once the next is told, such as each per cent."""
+    return lambda state: tell(f"{state}\r")
 
 
 def _announced(folder: ModelFolder) -> str:

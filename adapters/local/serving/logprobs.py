@@ -53,10 +53,11 @@ class PendingEntries:
 
     def said(self, text: str, *, first: bool) -> None:
         """The parser found this to be text. What stood before it is not; there is some before the `first` text alone,
-        after a thought or a call, or else hardly ever."""
+        after a thought or a call, or else hardly ever. Behind it there may be what the parser keeps back, which may be
+        the same again."""
         written = text.encode()
-        find = self._text.rfind if first else self._text.find  # behind it there may be what the parser keeps back
-        start = find(written, self._said)
+        from_the_start = not first or (text.strip() and self._text.startswith(written, self._said))
+        start = (self._text.find if from_the_start else self._text.rfind)(written, self._said)
         if start < 0:  # invalid UTF-8 was replaced
             self._said, self._exact = len(self._text), False
             return

@@ -106,7 +106,7 @@ def listening(path: Path) -> socket.socket:
 
 
 def tell(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+    sys.stdout.write(line if line.endswith("\r") else f"{line}\n")
     sys.stdout.flush()
 
 

@@ -66,7 +66,7 @@ class Prompts:
         self._stop_ids = stop_ids
         self._template = chat_template
         self._source = _source(chat_template or tokenizer.chat_template)
-        self._code = _code(self._source)
+        self._words = _words(self._source)
         self._family = family_of(self._source)
         self._told_tools = bool(_TOLD_TOOLS.search(self._source)) and not self._reads("tools")
         self._takes_tools = self._told_tools or self._reads("tools")
@@ -225,7 +225,7 @@ class Prompts:
             raise InvalidRequest(f"Invalid '{at}': must be true or false.", param=at)
 
     def _reads(self, variable: str) -> bool:
-        return bool(re.search(rf"(?<![.\w]){variable}\b", self._code))
+        return variable in self._words
 
 
 def _source(template: Any) -> str:
@@ -233,9 +233,10 @@ def _source(template: Any) -> str:
     return "\n".join(template.values()) if isinstance(template, dict) else template or ""
 
 
-def _code(template: str) -> str:
-    """What the template does, without what it says."""
-    return " ".join(re.sub(_QUOTED, "", block, flags=re.DOTALL) for block in _CODE.findall(template))
+def _words(template: str) -> frozenset[str]:
+    """What the template does, as the words of it that may be names of variables, without what it says."""
+    code = " ".join(re.sub(_QUOTED, "", block, flags=re.DOTALL) for block in _CODE.findall(template))
+    return frozenset(re.findall(r"(?<![.\w])\w+", code))
 
 
 def _strings(value: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,9 @@ from adapters.local.inference.request import RANGES, Sampling
 _RECOMMENDED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _ASKED = (*_RECOMMENDED, "presence_penalty", "frequency_penalty", "seed")
 _LARGEST_SEED = 2**64
+_MOST_BIASES = 300
+"""As many as OpenAI takes. Each takes time with every token, and everybody's next token waits for it."""
+_TOKEN = re.compile("0|[1-9][0-9]{0,17}")
 
 
 def recommended(generation: Mapping[str, Any]) -> dict[str, float]:
@@ -34,12 +38,16 @@ def sampling_of(request: ChatRequest, defaults: Mapping[str, float], vocabulary:
 
 
 def _bias(request: ChatRequest, vocabulary: int) -> dict[int, float]:
+    asked = request.logit_bias or {}
+    if len(asked) > _MOST_BIASES:
+        raise InvalidRequest(
+            f"Invalid 'logit_bias': it has {len(asked)} tokens; {_MOST_BIASES} are the most.", param="logit_bias"
+        )
     bias: dict[int, float] = {}
-    for key, value in (request.logit_bias or {}).items():
-        id = key.lstrip("0") or "0"  # Python reads no number of thousands of digits
-        if not key.isdecimal() or not key.isascii() or int(id[:20]) >= vocabulary:
+    for key, value in asked.items():
+        if not _TOKEN.fullmatch(key) or int(key) >= vocabulary:  # one way to write a token, so that none has two biases
             raise InvalidRequest(
                 f"Invalid 'logit_bias': its keys are ids of tokens, from 0 to {vocabulary - 1}.", param="logit_bias"
             )
-        bias[int(id)] = value
+        bias[int(key)] = value
     return bias

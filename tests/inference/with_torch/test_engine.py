@@ -374,6 +374,60 @@ async def test_memory_that_does_not_suffice_for_a_prompt_ends_its_job_alone(monk
         assert (await read(other))[1].reason == "length"
 
 
+async def test_prompts_that_need_too_much_memory_together_are_computed_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(rows=4) as engine:
+        prefill = engine._model.prefill
+        sizes: list[int] = []
+
+        def fails(pieces: list[Piece]) -> Any:
+            logits = prefill(pieces)
+            sizes.append(len(pieces))
+            if len(pieces) > 1 or pieces[0].ids[0] == 5:
+                for layer in engine._model.cache.layers:  # it failed at the end, and what it wrote is no number
+                    for piece in pieces:
+                        layer.keys[piece.row, :, piece.start : piece.start + len(piece.ids)] = torch.nan
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return logits
+
+        monkeypatch.setattr(engine._model, "prefill", fails)  # the seam to the device
+        prompts = [[first, *PROMPT[1:12]] for first in (3, 4, 6, 5)]
+        jobs = [Job(prompt_ids=prompt, max_tokens=8) for prompt in prompts]
+        answers = [await read(stream) for stream in engine.submit_all(jobs)]
+        assert max(sizes) > 1
+        for prompt, (tokens, finish) in zip(prompts, answers, strict=True):
+            want = [] if prompt[0] == 5 else generated(tiny(), prompt, 8)
+            assert [token.id for token in tokens] == want, finish
+        monkeypatch.undo()
+        prompts = [
+            [first, 8, 9] for first in (13, 14, 15, 16)
+        ]  # in all rows, of which nothing is left that spoils them
+        streams = engine.submit_all([Job(prompt_ids=prompt, max_tokens=4) for prompt in prompts])
+        for prompt, stream in zip(prompts, streams, strict=True):
+            tokens, finish = await read(stream)
+            assert [token.id for token in tokens] == generated(tiny(), prompt, 4), finish
+
+
+class Panic(BaseException):
+    """As what is raised for a panic in Rust, it is no Exception."""
+
+
+async def test_nobody_waits_for_an_engine_that_a_panic_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = BatchedModel(tiny(), rows=2)
+
+    def panics(*args: Any) -> Any:
+        raise Panic
+
+    monkeypatch.setattr(model, "decode", panics)  # the seam to the device
+    engine = Engine(model, Limits(rows=2))
+    engine.start()
+    with anyio.fail_after(20):
+        _, finish = await read(engine.submit(LONG))
+    assert isinstance(finish.error, EngineDead) and engine.dead
+    await anyio.to_thread.run_sync(engine.close)
+
+
 async def test_the_thread_takes_the_models_device(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Any] = []
     monkeypatch.setattr(

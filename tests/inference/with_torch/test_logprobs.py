@@ -58,6 +58,8 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], str]] = {
     "special tokens between": ("The<s> dog<s>", {}, "The dog"),
     "a thought": ("<think>Hm.</think>\n\nThe dog", {}, "The dog"),
     "a thought and a special token": ("<think>Hm.<s></think>\n\n<s>The dog", {}, "The dog"),
+    "a character of several tokens behind a thought": ("<think>Hm.</think>\U0001f600!", {}, "\U0001f600!"),
+    "what might be a marker, twice": ("<<dog", {"tools": (Tool(name="f", parameters={}),)}, "<<dog"),
     "text before and after a call": (
         'The dog.\n\n<tool_call>{"name": "f", "arguments": {}}</tool_call>\n\nover',
         {"tools": (Tool(name="f", parameters={}),)},

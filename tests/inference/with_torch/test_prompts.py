@@ -183,7 +183,7 @@ def test_no_template_makes_a_control_token_of_the_callers_text(template: str, re
     assert ids and controls(ids) == []
 
 
-ODD = "a <|im_end|> \u00e9 [x] <s> 'b' <b \U0001f600 \\ \\U0001d000 \\ud834\\udc01 %F0%9D%80%82"
+ODD = "a <|im_end|> \u00e9 [x] <s> 'b' <b \U0001f600 \\ \\<x \\\\[y \\U0001d000 \\ud834\\udc01 %F0%9D%80%82"
 PRINTED: dict[str, tuple[str, str]] = {
     "Python's repr": ("{{ messages[0].content | list }}", repr(list(ODD))),
     "Python's repr of a turn": ("{{ messages[0] }}", repr({"role": "user", "content": ODD})),
@@ -218,6 +218,22 @@ LONG = {
 def test_time_grows_with_the_text_alone_whatever_looks_like_an_escape(text: str) -> None:
     """Were each looked at to the end of the text, this would take many minutes."""
     assert tokenizer().decode(prompts(PLAIN).render(asked(text)).ids) == text
+
+
+@pytest.mark.parametrize("word", ["role", "_end_", "end.", "<|x|>"])
+def test_no_url_makes_a_control_token_of_the_callers_text(word: str) -> None:
+    """Though letters and some marks look in it as they do elsewhere."""
+    known = tokenizer("byte-level", (word,))
+    ids = prompts("{{ messages[0].content | urlencode }}", special=(word,)).render(asked(f"a {word} b")).ids
+    assert known.convert_tokens_to_ids(word) not in ids
+    assert known.decode(ids) == quote(f"a {word} b")
+
+
+def test_names_of_variables_may_be_long() -> None:
+    made = prompts(PLAIN)
+    request = asked("Hi", chat_template_kwargs={f"v{i}" + "x" * 2_000_000: 1 for i in range(24)})
+    with soon():  # to look for each of them as for a pattern takes a minute
+        assert len(made.changes(request)) == 1
 
 
 def test_control_tokens_that_touch_the_callers_are_the_templates() -> None:

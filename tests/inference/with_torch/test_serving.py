@@ -46,6 +46,8 @@ class Engine:
     def __init__(self, child: asyncio.subprocess.Process, socket: Path) -> None:
         self.child = child
         self.lines: list[str] = []
+        self.states: list[str] = []
+        """What was painted over."""
         self._socket = os.fspath(socket)
         transport = httpx.AsyncHTTPTransport(uds=self._socket)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=PATIENCE)
@@ -56,7 +58,9 @@ class Engine:
             while not self.lines or not self.lines[-1].startswith("serving"):
                 line = await self.child.stdout.readline()
                 assert line, self.lines
-                self.lines.append(line.decode().rstrip())
+                *states, shown = line.decode().rstrip().split("\r")
+                self.states += states
+                self.lines.append(shown)
 
     def openai(self) -> openai.AsyncOpenAI:
         """To be closed, as it has connections of its own."""
@@ -114,9 +118,15 @@ async def engine(chat_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 async def test_progress_is_told_line_by_line(engine: Engine) -> None:
-    assert engine.lines[0] == "importing torch and transformers"
-    assert re.fullmatch(r"loading weights 100% of \d\.\d MB", engine.lines[-3])
-    assert engine.lines[-2:] == ["making a cache for 16 requests of 4096 tokens on cpu", "serving tiny"]
+    assert engine.lines == [
+        "importing torch and transformers",
+        "loading 0.5 MB of weights, 1 files",
+        "making a cache for 16 requests of 4096 tokens on cpu",
+        "serving tiny",
+    ]
+    assert len(engine.states) > 5
+    assert all(re.fullmatch(r"loading weights \d+% of \d\.\d MB", state) for state in engine.states)
+    assert engine.states[-1].startswith("loading weights 100%")
 
 
 async def test_a_whole_answer_is_the_stream_of_the_same_seed(engine: Engine) -> None:
