@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from proxy.answers import BODY_LATE
-from proxy.http_flow import TimedFlow, Untaken
+from proxy.http_flow import PatientTransport, TimedFlow, Untaken
 
 
 class Patience(NamedTuple):
@@ -43,6 +43,8 @@ class TimedProtocol(HttpToolsProtocol):
     # ------------------------------------------------------------ what happened when
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        if transport.get_extra_info("sslcontext") is not None:
+            transport = cast(asyncio.Transport, PatientTransport(transport, self.loop))
         super().connection_made(transport)
         self.flow = self._flow = TimedFlow(transport, self.loop)
         self._untaken = Untaken(transport)
@@ -113,7 +115,7 @@ class TimedProtocol(HttpToolsProtocol):
         That shows where nothing is added: while writing is paused, and when all that was asked is answered.
         """
         place = (self._flow.resumed, self.cycle)
-        if not self._untaken.stands(place, is_held=self._flow.write_paused, is_whole=not self.is_answering):
+        if not self._untaken.stands(place, is_fixed=self._flow.write_paused or not self.is_answering):
             self._taken_at = self.loop.time()
         return self._taken_at + self.patience.send - self.loop.time()
 

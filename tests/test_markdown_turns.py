@@ -84,7 +84,7 @@ async def test_who_gives_up_takes_nobodys_turn() -> None:
         await scene.comes("a1", "b1", "b2", "c1")
         await scene.gives_up("b1")
         await scene.goes("a1")
-        assert scene.inside in (["b2"], ["c1"])
+        assert scene.inside == ["b2"]
         await scene.goes("b2", "c1")
         assert scene.inside == []
         await scene.comes("d1")

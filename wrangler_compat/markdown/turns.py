@@ -33,14 +33,18 @@ class Turns:
 
     def _let_in(self) -> None:
         while self._free and (owner := self._next()) is not None:
-            waiting = self._waiting.pop(owner)
+            waiting = self._waiting[owner]
             turn = waiting.popleft()
+            left = turn.cancelled()  # the owner's turn is the next one's then
+            if not left or not waiting:
+                del self._waiting[owner]
+            if left:
+                continue
             if waiting:
                 self._waiting[owner] = waiting  # at the end
-            if not turn.cancelled():  # who waited may have left
-                self._free -= 1
-                self._held[owner] += 1
-                turn.set_result(None)
+            self._free -= 1
+            self._held[owner] += 1
+            turn.set_result(None)
 
     def _next(self) -> str | None:
         return next((owner for owner in self._waiting if self._held[owner] < self._most), None)
