@@ -13,16 +13,16 @@ from urllib.parse import quote
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapters.base import Call
-from adapters.canonical import Change
 from adapters.errors import Fault, InvalidRequest, RelayError
 from adapters.simulator.script import parse_header
+from adapters.wire.changes import HEADER, dump_changes
 
 log = logging.getLogger("relay")
 access_log = logging.getLogger("relay.access")
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _YES = {b"true": True, b"1": True, b"false": False, b"0": False}
-_MOST_IGNORED = 20  # names of fields in a header
+_CHANGES = HEADER.encode()
 _LONGEST_WAIT = 3600.0  # seconds; what a client may say about its own patience
 
 
@@ -122,17 +122,8 @@ class Telemetry:
         if call.handovers:
             headers.append((b"x-relay-handover", ", ".join(call.handovers).encode()))
         if call.changes:
-            headers.append((b"x-relay-changes", _changes_text(call.changes)))
+            headers.append((_CHANGES, dump_changes(call.changes).encode()))
         return headers
-
-
-def _changes_text(changes: tuple[Change, ...]) -> bytes:
-    """The changes, names escaped where the caller chose them; only a long tail of ignored fields is cut."""
-    listed = [f"{quote(change.field, safe='[]')}={change.kind}" for change in changes if change.kind != "ignored"]
-    ignored = [f"{quote(change.field, safe='[]')}=ignored" for change in changes if change.kind == "ignored"]
-    if len(ignored) > _MOST_IGNORED:
-        ignored[_MOST_IGNORED:] = [f"{len(ignored) - _MOST_IGNORED}-more=ignored"]
-    return ", ".join(listed + ignored).encode()
 
 
 def _request_id(call: Call, value: bytes, started: float) -> None:

@@ -35,5 +35,11 @@ def test_what_makes_no_sense_says_nothing(text: str) -> None:
     assert parse_changes(f"{text},n=ignored") == [Change("n", "ignored")]
 
 
+def test_only_a_long_tail_of_ignored_fields_is_cut() -> None:
+    changes = [Change(f"field{i}", "ignored") for i in range(22)] + [Change(f"f{i}", "dropped") for i in range(30)]
+    told = parse_changes(dump_changes(changes))
+    assert told == [*changes[:20], *changes[22:], Change("2-more", "ignored")]
+
+
 def test_no_more_are_read_than_anybody_has() -> None:
     assert len(parse_changes("a=ignored," * 1000)) == 64

@@ -138,7 +138,6 @@ def _id_of(operation: Operation) -> str:
     return operation.method.lower() + "".join(word[0].upper() + word[1:] for word in words) + slash
 
 
-_IDS = ("account", "gateway")
 _NAMED = {
     "account": "Any account id: there is one account, whatever it is called.",
     "model": "A model's id; its slashes raw or as %2F.",

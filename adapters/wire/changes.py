@@ -12,6 +12,8 @@ HEADER = "x-relay-changes"
 _KINDS = {str(kind): kind for kind in get_args(ChangeKind)}
 _MOST = 64
 """Changes that are read of one header."""
+_MOST_IGNORED = 20
+"""Names of ignored fields in one header."""
 
 
 class Changes:
@@ -37,8 +39,16 @@ class Changes:
 
 
 def dump_changes(changes: Iterable[Change]) -> str:
-    """The value of the header, names escaped where the caller chose them."""
-    return ", ".join(f"{quote(change.field, safe='[]')}={change.kind}" for change in changes)
+    """The value of the header, names escaped where the caller chose them; only a long tail of ignored fields is cut."""
+    listed: list[str] = []
+    ignored = 0
+    for change in changes:
+        ignored += change.kind == "ignored"
+        if change.kind != "ignored" or ignored <= _MOST_IGNORED:
+            listed.append(f"{quote(change.field, safe='[]')}={change.kind}")
+    if ignored > _MOST_IGNORED:
+        listed.append(f"{ignored - _MOST_IGNORED}-more=ignored")
+    return ", ".join(listed)
 
 
 def parse_changes(value: str) -> list[Change]:
